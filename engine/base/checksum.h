@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * checksum.h - XXH3 (libxxhash), for integrity and naming only
+ *
+ * XXH3 is not collision-resistant: equal hashes never prove equal content. The only file that
+ * includes xxhash.h is checksum.c.
+ */
+#ifndef VARVE_ENGINE_BASE_CHECKSUM_H
+#define VARVE_ENGINE_BASE_CHECKSUM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct checksum128 {
+    uint64_t low;
+    uint64_t high;
+};
+
+uint64_t checksum64(const void *data, size_t size);
+uint64_t checksum64_seeded(const void *data, size_t size, uint64_t seed);
+
+/* The low half of checksum64. */
+uint32_t checksum32(const void *data, size_t size);
+
+/* Streaming XXH3-128. _new returns NULL when out of memory; _free accepts NULL. A digest of any
+ * input is never {0, 0}: that value is mapped to {1, 0}, so that zero can mean "none". */
+struct checksum_stream;
+struct checksum_stream *checksum_stream_new(void);
+void checksum_stream_update(struct checksum_stream *stream, const void *data, size_t size);
+struct checksum128 checksum_stream_digest(const struct checksum_stream *stream);
+void checksum_stream_free(struct checksum_stream *stream);
+
+#endif

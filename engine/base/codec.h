@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec.h - compression (libzstd); the only file that includes zstd.h is codec.c
+ *
+ * Threads: any; each thread keeps a context of its own, freed when the thread ends.
+ */
+#ifndef VARVE_ENGINE_BASE_CODEC_H
+#define VARVE_ENGINE_BASE_CODEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum codec { CODEC_NONE = 0, CODEC_ZSTD = 1 }; /* on-disk values */
+
+/* Room needed to compress `size` bytes. */
+size_t codec_bound(size_t size);
+
+/*
+ * Compress `size` bytes at zstd `level` into `to` (`room` bytes). Returns the stored size, or 0
+ * when it does not pay (the result is not smaller than size - size/8, or does not fit), or -ENOMEM.
+ */
+ptrdiff_t codec_compress(void *to, size_t room, const void *from, size_t size, int level);
+
+/* Decompress to exactly `size` bytes. 0, -ENOMEM, or ERROR_CORRUPT. Safe on hostile input. */
+int codec_decompress(void *to, size_t size, const void *from, size_t stored_size);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * blob_writer.h - the stream of file data into blob chunks
+ *
+ * Owns:       the open blob chunks of chunks/ (<id>.open), their buffers and one thread that writes
+ *             them. Sealed chunks are not its business any more.
+ * How:        a frame is compressed where it pays (CODEC_NONE frames of 4096 bytes or more start at
+ *             a multiple of 4096), then appended to a ring of aligned 1 MiB buffers; full buffers are
+ *             written with direct I/O by the thread. A chunk that reaches its size, or
+ *             blob_writer_roll(), ends the chunk: appends go on in a new one, the old one is
+ *             sealed when somebody asks (blob_writer_seal()).
+ * Guarantees: after blob_writer_sync() returned 0 every frame appended before it is on disk; bytes of
+ *             a frame are readable (blob_writer_read()) as soon as the append returned; ids are the
+ *             next ones of the allocator, never reused. A new chunk's directory entry is synced
+ *             before its first frame is reported durable.
+ * Bounds:     at most `buffer_count` MiB of unwritten data; past it appends wait (blocking_enter()).
+ * Errors:     the first write or sync error is kept: every later append and sync returns it. Nothing
+ *             is retried here.
+ * Threads:    every function from any thread. Lock: LOCK_RANK_BLOB, no I/O under it; compression
+ *             happens before the lock is taken.
+ */
+#ifndef VARVE_ENGINE_BLOB_WRITER_H
+#define VARVE_ENGINE_BLOB_WRITER_H
+
+#include "engine/base/io.h"
+#include "engine/blob_ref.h"
+#include "engine/chunk_format.h"
+
+struct blob_writer;
+
+struct blob_writer_options {
+    struct io *io;
+    struct io_file *chunk_directory;
+    const uint8_t *store_uuid;
+    uint64_t chunk_size_bytes; /* a chunk ends once it has this many bytes */
+    uint32_t buffer_count;     /* 1 MiB each, at least 2 */
+    int compression_level;     /* zstd level; 0: none */
+    /* The next chunk id; called with no lock of the writer held. */
+    uint64_t (*allocate_id)(void *context);
+    void *context;
+};
+
+int blob_writer_open(const struct blob_writer_options *options, struct blob_writer **ret_writer);
+
+/* Stops the thread. Unsealed chunks stay as they are on disk. Accepts NULL. */
+void blob_writer_close(struct blob_writer *writer);
+
+/*
+ * Append `size` bytes (1..BLOB_FRAME_SIZE_MAX) as one frame. The reference covers all of it.
+ * -ENOMEM, -ENOSPC, or the writer's first error.
+ */
+int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
+                       struct blob_ref *ret_ref);
+
+/* A piece of an open chunk that is not durable in its file yet. */
+struct blob_piece {
+    uint64_t chunk_id;
+    uint64_t position;
+    uint32_t size;
+    const uint8_t *data; /* lives until the next blob_writer_take_pieces() or _sync() */
+};
+
+/*
+ * If everything that is not yet durable amounts to at most `limit_bytes` and still lies in buffers,
+ * copy it out as pieces, at most `room` of them, and return their number (0: nothing is pending). The
+ * caller puts them into the WAL, which then answers for their durability: they are not offered again
+ * and the next blob_writer_sync() may skip them (they reach the chunk file in time, and are synced
+ * there by blob_writer_seal()). Otherwise returns -E2BIG: call blob_writer_sync().
+ * One caller at a time (the commit leader).
+ */
+int blob_writer_take_pieces(struct blob_writer *writer, size_t limit_bytes,
+                            struct blob_piece *pieces, int room);
+
+/* Write and fdatasync everything appended so far, in every unsealed chunk. */
+int blob_writer_sync(struct blob_writer *writer);
+
+/* End the open chunk if it has frames: later appends go to a new one. No I/O. */
+void blob_writer_roll(struct blob_writer *writer);
+
+/*
+ * Seal all chunks that ended (by size or roll) and whose id is <= `up_to_id`: write the rest, the
+ * trailer, fsync, 0444, rename to the final name, fsync the directory. Appends one identity per
+ * chunk sealed to *identities (an array it reallocs; *count is its length). Until the caller says
+ * blob_writer_forget(), reads of these chunks still work here.
+ */
+int blob_writer_seal(struct blob_writer *writer, uint64_t up_to_id,
+                     struct chunk_identity **identities, size_t *count);
+
+/* The id of the newest chunk started so far (0: none yet). After blob_writer_roll() every frame
+ * appended earlier lies in a chunk with at most this id. */
+uint64_t blob_writer_last_id(struct blob_writer *writer);
+
+/*
+ * Read stored bytes [position, position + size) of an unsealed (or just sealed and not forgotten)
+ * chunk into `to`: 1 when done, 0 when the chunk is not the writer's, or an error.
+ */
+int blob_writer_read(struct blob_writer *writer, uint64_t chunk_id, uint64_t position, uint32_t size,
+                     void *to);
+
+/* The chunk is known to the version now; drop what is held for it. */
+void blob_writer_forget(struct blob_writer *writer, uint64_t chunk_id);
+
+struct blob_writer_statistics {
+    uint64_t frames, raw_bytes, stored_bytes, chunks_sealed, waits;
+    uint64_t pending_bytes, pending_peak_bytes;
+};
+void blob_writer_get_statistics(struct blob_writer *writer, struct blob_writer_statistics *ret);
+
+/*
+ * Recovery: make a sealed chunk of <id>.open whose frames end at `end` (the highest position a
+ * surviving reference reaches), after writing `pieces` (from the WAL) into it: cut to `end`, write
+ * the trailer, fsync, 0444, rename, fsync the directory. A missing file with all bytes covered by
+ * pieces is created. Safe to repeat after a crash in the middle.
+ */
+int blob_recover_open_chunk(struct io *io, struct io_file *chunk_directory,
+                            const uint8_t *store_uuid, uint64_t id, uint64_t end,
+                            const struct blob_piece *pieces, size_t piece_count,
+                            struct chunk_identity *ret_identity);
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * compaction_pick.h - which tables to merge next: pure policy over a version, no I/O, no locks
+ *
+ * Leveled: L0 compacts into L1 at COMPACTION_L0_TRIGGER tables; level n >= 1 may hold
+ * base_bytes * 10^(n-1). Also: tables with many deletes or any range tombstone sink to the last
+ * level while nothing better is to do, so that deleted files give their space back; and tables that
+ * refer to a blob chunk chosen for collection are rewritten where they are.
+ */
+#ifndef VARVE_ENGINE_COMPACTION_PICK_H
+#define VARVE_ENGINE_COMPACTION_PICK_H
+
+#include "engine/version.h"
+
+#define COMPACTION_L0_TRIGGER 4
+#define COMPACTION_L0_STOP    20 /* writers wait */
+
+enum compaction_reason {
+    COMPACTION_NONE,
+    COMPACTION_L0,
+    COMPACTION_SIZE,
+    COMPACTION_TOMBSTONES,
+    COMPACTION_RELOCATE
+};
+
+struct compaction {
+    enum compaction_reason reason;
+    uint32_t input_level, output_level;
+    struct version_table **inputs; /* of input_level, then of output_level; referenced */
+    size_t input_count;            /* of input_level */
+    size_t output_input_count;     /* of output_level */
+    bool bottom;       /* no deeper level overlaps: deletes and tombstones may be dropped */
+    bool trivial_move; /* one input, no overlap below, nothing to drop: only its level changes */
+};
+
+struct compaction_policy {
+    uint64_t base_bytes;  /* target of L1 */
+    uint64_t table_bytes; /* target of an output table */
+    bool idle;            /* nothing urgent: tombstones may sink */
+    const uint64_t *relocate_chunks; /* sorted blob chunk ids chosen by GC */
+    size_t relocate_count;
+};
+
+/* 1 and a compaction to run (the caller frees it), 0 for none, -ENOMEM. Skips busy tables. */
+int compaction_pick(const struct version *version, const struct compaction_policy *policy,
+                    struct compaction *ret_compaction);
+void compaction_free(struct compaction *compaction); /* members; unrefs the tables */
+
+/* All tables into the last level that holds any (varve's "to the last level"; tests, GC). */
+int compaction_pick_full(const struct version *version, struct compaction *ret_compaction);
+
+/*
+ * Blob chunks to collect: those whose live share is below `live_percent_max` of `size of chunk`, or
+ * that are small while many small ones exist; not those in `pinned` (sorted ids: snapshots hold them).
+ * Writes at most `room` ids, sorted; returns the number.
+ */
+size_t compaction_pick_blobs(const struct version *version, const struct chunk_identity *blobs,
+                             size_t blob_count, const uint64_t *pinned, size_t pinned_count,
+                             uint64_t chunk_size_bytes, unsigned live_percent_max, uint64_t *ret_ids,
+                             size_t room);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.h - ordered keys to values with history: the one header that layers above include
+ *
+ * Owns:       a store directory (store.h) and everything in it.
+ * Guarantees: a batch is applied wholly or not at all, also after a crash; engine_write() acknowledges
+ *             from memory; after engine_sync(n) returned 0 every record with a sequence number <= n
+ *             survives power loss; after a crash the state is that of a prefix of the batches, no
+ *             earlier than the last sync and no earlier than the sync window.
+ *             Every read is right or an error (P4). A view never changes.
+ * Failure:    after the first failed write or sync of the WAL, of a blob chunk or of the manifest the
+ *             engine latches (P6): writes return ERROR_LATCHED, reads go on; engine_latch_reason()
+ *             says why. Only a new open clears it.
+ * Bounds:     memtables, WAL buffer, unwritten blob data and L0 tables are bounded; past a bound
+ *             engine_write() and engine_blob_append() wait (blocking_enter()).
+ * Threads:    every function from any thread. It starts: a WAL thread (sync window), a flush thread, a
+ *             compaction thread, a blob writer thread; engine_close() ends them.
+ *             Sequence numbers: one per record, rising without gaps, in the one order of
+ *             acknowledgement.
+ * Locks:      docs/concurrency.md.
+ */
+#ifndef VARVE_ENGINE_ENGINE_H
+#define VARVE_ENGINE_ENGINE_H
+
+#include "engine/base/bytes.h"
+#include "engine/base/error.h"
+#include "engine/base/io.h"
+#include "engine/batch.h"
+#include "engine/blob_ref.h"
+#include "engine/record.h"
+#include "engine/store.h"
+
+struct engine;
+
+struct engine_options {
+    const char *path;
+    struct io *io;             /* outlives the engine */
+    bool read_only;            /* a checkpoint directory is always opened read-only */
+    size_t memtable_bytes;     /* a memtable is frozen at this size */
+    uint32_t memtables_max;    /* frozen ones waiting for flush; writers wait past it */
+    size_t block_cache_bytes;
+    uint64_t wal_segment_bytes;
+    size_t wal_buffer_bytes;   /* of batches not yet written to the WAL */
+    uint32_t blob_buffers;     /* MiB of file data not yet written */
+    uint32_t sync_window_ms;   /* acknowledged work is durable after this long; 0: only on demand */
+    uint32_t descriptors_max;  /* open blob chunks */
+    uint64_t table_bytes;      /* target size of a table */
+    uint64_t level_base_bytes; /* target size of level 1 */
+};
+
+/* Fill in the defaults. */
+void engine_options_default(struct engine_options *options);
+
+/* Open, recovering what a crash left. The errors of store_open(), ERROR_CORRUPT,
+ * ERROR_MISSING_CHUNK, ERROR_VERSION_NEWER, -ENOMEM, I/O errors. */
+int engine_open(const struct engine_options *options, struct engine **ret_engine);
+
+/* Make everything durable, finish pending checkpoints, mark the store clean, free. The store is closed
+ * and everything freed also when an error is returned. Every view must have been released. */
+int engine_close(struct engine *engine);
+
+bool engine_is_read_only(const struct engine *engine);
+const uint8_t *engine_uuid(const struct engine *engine);
+
+/* Why the engine latched, or 0; *ret_text (may be NULL) is static or lives as long as the engine. */
+int engine_latch_reason(struct engine *engine, const char **ret_text);
+
+/* ---- writing ---- */
+
+/*
+ * Apply a batch. *ret_first_sequence (may be NULL) is the number of its first record; the n-th has
+ * first + n. 0, -ENOMEM, -EINVAL (a bad key or value), -EROFS, ERROR_LATCHED, -ENOSPC. Whoever
+ * copies references out of a view into the batch must hold that view until this returns.
+ */
+int engine_write(struct engine *engine, const struct batch *batch, uint64_t *ret_first_sequence);
+
+/* The last acknowledged sequence number. */
+uint64_t engine_sequence(struct engine *engine);
+
+/* Return when every record with a number <= `sequence` is durable. 0, ERROR_LATCHED, or the error of
+ * the write or sync that failed just now. */
+int engine_sync(struct engine *engine, uint64_t sequence);
+
+/*
+ * Store `size` bytes (1..BLOB_FRAME_SIZE_MAX) of file data; put the reference into a batch. The caller
+ * holds a view, acquired before, until that batch is written: the chunk cannot go meanwhile.
+ */
+int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
+                       struct blob_ref *ret_ref);
+
+/* ---- reading ---- */
+
+struct engine_view; /* the state at one sequence number */
+
+/* The present state. NULL only when out of memory. Cheap (one short lock). */
+struct engine_view *engine_view_acquire(struct engine *engine);
+void engine_view_release(struct engine_view *view); /* accepts NULL */
+uint64_t engine_view_sequence(const struct engine_view *view);
+
+/*
+ * The record of `key`: 1 (kind VALUE or REFERENCE), 0 (absent), or a negative error. The value is
+ * copied into *value (reused between calls, freed by the caller); *ret_record may be NULL, its value
+ * points into *value and its key is the argument.
+ */
+int engine_view_get(struct engine_view *view, struct slice key, struct buffer *value,
+                    struct record *ret_record);
+
+/* Walk records in key order from a position, below an exclusive upper bound (copied; empty: none). */
+struct engine_iterator;
+int engine_iterator_new(struct engine_view *view, struct slice upper_bound,
+                        struct engine_iterator **ret_iterator);
+void engine_iterator_free(struct engine_iterator *iterator); /* accepts NULL; before the view */
+/* 1: at a record; 0: the end or the bound; negative: error. */
+int engine_iterator_seek(struct engine_iterator *iterator, struct slice key);
+int engine_iterator_next(struct engine_iterator *iterator);
+/* Slices live until the next call on the iterator. */
+const struct record *engine_iterator_record(const struct engine_iterator *iterator);
+
+/* One slice of file data to read: ref->length bytes to `to`. */
+struct engine_blob_read {
+    const struct blob_ref *ref;
+    uint8_t *to;
+};
+
+/* Read and verify, all together; references must come from `view` (or be newer and still pinned). */
+int engine_blob_read(struct engine_view *view, const struct engine_blob_read *reads, size_t count);
+
+/* ---- checkpoints ---- */
+
+struct engine_checkpoint_info {
+    uint64_t id;
+    uint64_t sequence;
+    bool materialised; /* its directory is complete */
+    int error;         /* why materialisation failed for good, or 0 */
+    const uint8_t *name;
+    size_t name_size;
+    const uint8_t *payload;
+    size_t payload_size;
+    uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
+};
+
+/*
+ * Create: freezes the present state (barrier of microseconds), writes one WAL record and syncs it; when
+ * this returns 0 the checkpoint exists and survives power loss. Its directory
+ * checkpoints/<name> is made in the background. `name`: 1..255 bytes, no '/', not "." or "..".
+ * -EEXIST, -EINVAL, -ENAMETOOLONG, ERROR_LATCHED, -EROFS, -ENOSPC.
+ */
+int engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
+                             uint64_t *ret_id);
+
+/* Wait until the checkpoint's directory is complete: 0, -ENOENT, or why it failed. */
+int engine_checkpoint_wait(struct engine *engine, uint64_t id);
+
+/* Durable when it returns; the name is free at once; the directory is removed in the background.
+ * -ENOENT; ERROR_HELD while a lease is on it. A checkpoint not yet materialised is materialised first. */
+int engine_checkpoint_delete(struct engine *engine, uint64_t id);
+
+/* -ENOENT, -EEXIST, as create. */
+int engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice name);
+
+/* Replace the payload. */
+int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct slice payload);
+
+/* Call back for each checkpoint in order of id; `info` lives during the callback, under a lock: the
+ * callback must not call the engine. Stops at the first non-zero return, which it returns. */
+typedef int engine_checkpoint_callback(void *context, const struct engine_checkpoint_info *info);
+int engine_checkpoint_each(struct engine *engine, engine_checkpoint_callback *callback,
+                           void *context);
+
+/* A view of the checkpoint's state. -ENOENT, ERROR_CORRUPT ... The view stays valid after the
+ * checkpoint is deleted; it does not hold back deletions of the live store once the checkpoint is
+ * materialised (it reads the checkpoint's own links). */
+int engine_checkpoint_view(struct engine *engine, uint64_t id, struct engine_view **ret_view);
+
+/* When the engine is open on a checkpoint directory: what it is. NULL name otherwise. */
+int engine_sealed_info(struct engine *engine, struct engine_checkpoint_info *ret_info,
+                       uint64_t *ret_created_s, uint32_t *ret_created_ns);
+
+/* ---- maintenance and numbers ---- */
+
+/* Flush all memtables and wait. */
+int engine_flush(struct engine *engine);
+
+/* Merge everything into the last level and collect blob chunks; waits. */
+int engine_compact(struct engine *engine);
+
+struct engine_statistics {
+    uint64_t sequence, durable_sequence;
+    uint64_t batches, records, batch_bytes, write_waits;
+    uint64_t syncs, sync_ns_total, sync_ns_max;
+    uint64_t memtable_bytes, frozen_memtables, flushes, compactions, compaction_bytes_read,
+        compaction_bytes_written;
+    uint64_t tables, table_bytes, blobs, blob_bytes, blob_live_bytes;
+    uint64_t levels[7], level_bytes[7];
+    uint64_t wal_segments, wal_bytes, wal_replayed_batches;
+    uint64_t cache_hits, cache_misses, cache_bytes, cache_evictions;
+    uint64_t blob_raw_bytes, blob_stored_bytes, blob_pending_bytes, blob_waits;
+    uint64_t checkpoints, checkpoints_pending, deletions_pending;
+    uint64_t manifest_commits, unclean_starts;
+    uint64_t views;
+    struct io_statistics io;
+};
+void engine_get_statistics(struct engine *engine, struct engine_statistics *ret);
+
+/* Free and total bytes of the file system under the store. */
+int engine_space(struct engine *engine, uint64_t *ret_total, uint64_t *ret_free,
+                 uint64_t *ret_available);
+
+#endif

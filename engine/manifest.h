@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * manifest.h - what the store consists of, in LMDB
+ *
+ * Owns:       manifest/ of the store (LMDB data file and lock file). The only file that includes lmdb.h
+ *             is manifest.c. Never on the path of a filesystem operation.
+ * Content:    the live version (tables by level), the chunk catalogue (tables and blobs, with
+ *             residency), checkpoints, the change log with cursors, leases, and scalars.
+ * Guarantees: manifest_commit() is atomic and durable when it returns 0 (LMDB's default, durable
+ *             flags: no MDB_NOSYNC, MDB_NOMETASYNC, MDB_WRITEMAP). After a failed commit every later
+ *             call gives ERROR_POISONED (R17). A full map is grown with no transaction open and the
+ *             commit retried (R19). Values carry their own XXH3-64, since LMDB 0.9 checks nothing:
+ *             a damaged one is ERROR_CORRUPT, naming its key.
+ * Forbidden:  opening it before daemonising, or twice in a process (R18); long read transactions: a
+ *             load copies out and ends its transaction; one that lasts over 5 s is logged (R21).
+ * Threads:    any; serialised by LOCK_RANK_MANIFEST, I/O under it.
+ * Format:     docs/on-disk-format.md#manifest
+ */
+#ifndef VARVE_ENGINE_MANIFEST_H
+#define VARVE_ENGINE_MANIFEST_H
+
+#include "engine/table.h"
+
+enum manifest_residency { MANIFEST_RESIDENCY_LOCAL = 1 }; /* any other: ERROR_RESIDENCY */
+
+/* A table in the live version. L0: higher order is newer. Other levels: disjoint key ranges. */
+struct manifest_table {
+    uint32_t level;
+    uint64_t order; /* assigned at flush, rising; kept when a table moves down */
+    struct table_meta meta;
+};
+
+enum manifest_checkpoint_state {
+    MANIFEST_CHECKPOINT_READY = 1,    /* its directory is complete */
+    MANIFEST_CHECKPOINT_DELETING = 2, /* no longer visible; the directory is being removed */
+};
+
+struct manifest_checkpoint {
+    uint64_t id; /* never reused */
+    uint8_t state;
+    uint64_t sequence; /* holds all records <= this */
+    struct buffer name;
+    struct buffer payload; /* opaque to the engine: the snapshot layer's metadata */
+    uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
+    struct checksum128 manifest_hash; /* of its sealed manifest */
+};
+void manifest_checkpoint_free(struct manifest_checkpoint *checkpoint); /* members only */
+int manifest_checkpoint_copy(const struct manifest_checkpoint *from,
+                             struct manifest_checkpoint *ret_to);
+
+/* The scalars of the store. */
+struct manifest_scalars {
+    uint64_t next_chunk_id;    /* every id below may be in use */
+    uint64_t next_order;
+    uint64_t last_sequence;    /* highest in the tables */
+    uint64_t wal_segment;      /* replay starts here */
+    uint64_t next_checkpoint_id;
+    uint64_t unclean_starts;   /* how often a start found no clean mark (R26) */
+    bool clean;                /* closed cleanly: nothing to replay */
+};
+
+/* One atomic change. A zeroed edit is valid and empty. Arrays belong to the caller. */
+struct manifest_edit {
+    const struct manifest_table *add_tables;
+    size_t add_table_count;
+    const uint64_t *remove_tables; /* chunk ids */
+    size_t remove_table_count;
+    const struct chunk_identity *add_blobs;
+    size_t add_blob_count;
+    const uint64_t *remove_blobs;
+    size_t remove_blob_count;
+    const struct manifest_checkpoint *put_checkpoint; /* add, or replace by id */
+    uint64_t remove_checkpoint;                       /* id, 0: none */
+    /* Scalars: written when not NULL. */
+    const struct manifest_scalars *scalars;
+};
+
+struct manifest;
+
+struct manifest_options {
+    const char *path; /* of manifest/ */
+    bool read_only;
+    size_t map_size_bytes;           /* at first; grows */
+    uint64_t change_log_entries_max; /* older entries are cut; a cursor behind them is dropped */
+};
+
+/* -ENOENT, -EACCES, ERROR_CORRUPT, ERROR_VERSION_NEWER, -ENOMEM ... Creates an empty environment when
+ * not read-only and none is there (scalars then: all ids 1, sequence 0, clean). */
+int manifest_open(const struct manifest_options *options, struct manifest **ret_manifest);
+void manifest_close(struct manifest *manifest); /* accepts NULL */
+
+int manifest_commit(struct manifest *manifest, const struct manifest_edit *edit);
+
+/* Everything at one point in time; the caller frees with manifest_state_free(). */
+struct manifest_state {
+    struct manifest_scalars scalars;
+    struct manifest_table *tables; /* by level, then order */
+    size_t table_count;
+    struct chunk_identity *blobs; /* by id */
+    size_t blob_count;
+    struct manifest_checkpoint *checkpoints; /* by id */
+    size_t checkpoint_count;
+};
+int manifest_load(struct manifest *manifest, struct manifest_state *ret_state);
+void manifest_state_free(struct manifest_state *state);
+
+/*
+ * The change log: one entry a commit, numbered from 1, holding the chunk ids added and removed, for
+ * replication and off-site copies. A cursor is a named position that a consumer moves forward; the
+ * log is cut behind the slowest cursor, and at change_log_entries_max in any case (R22).
+ */
+struct manifest_change {
+    uint64_t number;
+    const uint64_t *added, *removed; /* live during the callback */
+    size_t added_count, removed_count;
+};
+typedef int manifest_change_callback(void *context, const struct manifest_change *change);
+/* Read from after the cursor's position. -ENOENT: no such cursor; -ESTALE: it fell behind the cut:
+ * rescan and set it anew. */
+int manifest_changes_read(struct manifest *manifest, const char *cursor,
+                          manifest_change_callback *callback, void *context);
+/* Create or move a cursor; number 0 means the present end. */
+int manifest_cursor_set(struct manifest *manifest, const char *cursor, uint64_t number);
+int manifest_cursor_remove(struct manifest *manifest, const char *cursor);
+
+/* A lease: a named, expiring claim on a checkpoint (held by a transfer, a hold). expires_s 0: never. */
+int manifest_lease_put(struct manifest *manifest, uint64_t checkpoint_id, const char *owner,
+                       uint64_t expires_s);
+int manifest_lease_remove(struct manifest *manifest, uint64_t checkpoint_id, const char *owner);
+/* Number of leases on the checkpoint that have not expired at now_s, or negative. */
+int manifest_lease_count(struct manifest *manifest, uint64_t checkpoint_id, uint64_t now_s);
+
+struct manifest_statistics {
+    uint64_t commits, map_size_bytes, used_bytes, change_log_first, change_log_last, map_growths;
+};
+void manifest_get_statistics(struct manifest *manifest, struct manifest_statistics *ret);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.h - the directory of a store: FORMAT, LOCK, sub-directories
+ *
+ *   FORMAT        STORE_FORMAT_SIZE bytes, see below; also in every checkpoint directory
+ *   LOCK          flock(2)ed by the process that has the store open for writing
+ *   manifest/     LMDB                    wal/          segments
+ *   chunks/       tables and blobs        checkpoints/  one directory each
+ *   tmp/          emptied at open
+ * A checkpoint directory has FORMAT, CURRENT, the sealed manifest and chunks/, nothing else.
+ *
+ * FORMAT (little-endian): 0 magic "VARVEFMT"; 8 version u32 (1); 12 zero u32; 16 UUID; 32 chunk
+ * size bytes u64; 40 compression level i32; 44 zero u32; 48 creation time, seconds u64; 56 ... zero;
+ * 120 XXH3-64 of bytes 0..119.
+ *
+ * Guarantees: a missing, empty or foreign directory is never taken for an empty store. Files are
+ *             opened relative to the root descriptor; store_check_root() says when the path no
+ *             longer names the directory that was opened (R50).
+ * Threads:    store_check_root from any; the rest at open and close only.
+ */
+#ifndef VARVE_ENGINE_STORE_H
+#define VARVE_ENGINE_STORE_H
+
+#include "engine/base/io.h"
+#include "engine/chunk_format.h"
+
+#define STORE_FORMAT_SIZE    128
+#define STORE_FORMAT_VERSION 1
+
+struct store_format {
+    uint8_t uuid[STORE_UUID_SIZE];
+    uint64_t chunk_size_bytes;
+    int32_t compression_level;
+    uint64_t created_s;
+};
+
+enum store_kind { STORE_LIVE, STORE_CHECKPOINT };
+
+struct store {
+    struct io *io;
+    char *path; /* as given, made absolute */
+    enum store_kind kind;
+    struct store_format format;
+    struct io_file *root, *chunks;
+    /* NULL in a checkpoint: */
+    struct io_file *lock, *wal, *manifest, *checkpoints, *tmp;
+};
+
+/* Make an empty store in `path`, a directory that is missing (its parent exists) or empty: all
+ * files and directories, synced, FORMAT last. The UUID is random (getrandom).
+ * -ENOTEMPTY, -ENOTDIR, -ENOENT (parent) ... */
+int store_create(struct io *io, const char *path, const struct store_format *options);
+
+/*
+ * Open; with `writable` takes LOCK (ERROR_LOCKED) and empties tmp/. A store of kind
+ * STORE_CHECKPOINT cannot be opened writable: -EROFS. -ENOENT: no such directory; ERROR_NOT_STORE:
+ * FORMAT is missing or has another magic; ERROR_VERSION_NEWER; ERROR_CORRUPT; ERROR_TRUNCATED;
+ * -ENOTDIR; -EACCES. A writable open also retakes nothing that a read-only opener holds: read-only
+ * openers of a live store take LOCK as well, so that they never watch a moving store.
+ */
+int store_open(struct io *io, const char *path, bool writable, struct store **ret_store);
+void store_close(struct store *store); /* accepts NULL */
+
+/* 0, or ERROR_REPLACED when `path` now names another directory or none. */
+int store_check_root(struct store *store);
+
+/* Remove every file and directory below `name` in `directory`, and itself. -ENOENT is success. */
+int store_remove_tree(struct io *io, struct io_file *directory, const char *name);
+
+void store_format_encode(const struct store_format *format, uint8_t to[STORE_FORMAT_SIZE]);
+/* 0, ERROR_NOT_STORE, ERROR_VERSION_NEWER, ERROR_CORRUPT */
+int store_format_decode(const uint8_t from[STORE_FORMAT_SIZE], struct store_format *ret_format);
+
+#endif
