@@ -12,7 +12,7 @@
  * released. Memory is bounded by the capacity plus what readers hold.
  *
  * Threads: any. Sharded by key; each shard has a lock (LOCK_RANK_BLOCK_CACHE). No callback or free
- * of user memory runs under a lock. An eviction looks at a bounded number of entries (R12).
+ * of user memory runs under a lock (R11). An eviction looks at a bounded number of entries (R12).
  */
 #ifndef VARVE_ENGINE_BLOCK_CACHE_H
 #define VARVE_ENGINE_BLOCK_CACHE_H
@@ -37,8 +37,12 @@ struct block {
 
 struct block_cache_statistics {
     uint64_t hits, misses, insertions, evictions;
+    uint64_t eviction_looks; /* entries that evictions looked at */
     uint64_t size_bytes, capacity_bytes;
 };
+
+/* The key space of a store, as said above. 0 or -ENOMEM. */
+int block_cache_space(const uint8_t *store_uuid, uint64_t *ret_space);
 
 struct block_cache *block_cache_new(size_t capacity_bytes); /* NULL: out of memory */
 void block_cache_free(struct block_cache *cache); /* all blocks must be released; accepts NULL */
