@@ -60,10 +60,10 @@ static inline struct slice buffer_slice(const struct buffer *buffer)
 /* Make room for `size` bytes in all. 0, or -ENOMEM (the buffer is unchanged). */
 int buffer_reserve(struct buffer *buffer, size_t size);
 
-/* Append. 0 or -ENOMEM (unchanged). */
+/* Append bytes that are not the buffer's own. 0 or -ENOMEM (unchanged). */
 int buffer_append(struct buffer *buffer, const void *data, size_t size);
 
-/* Replace the content. 0 or -ENOMEM (unchanged). */
+/* Replace the content by bytes that are not its own. 0 or -ENOMEM (unchanged). */
 int buffer_assign(struct buffer *buffer, const void *data, size_t size);
 
 /* Free the memory; the buffer is empty and usable again. */

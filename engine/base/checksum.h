@@ -22,6 +22,14 @@ uint64_t checksum64_seeded(const void *data, size_t size, uint64_t seed);
 /* The low half of checksum64. */
 uint32_t checksum32(const void *data, size_t size);
 
+/* The digest that stands for `value`: itself, or {1, 0} for {0, 0}. */
+static inline struct checksum128 checksum128_nonzero(struct checksum128 value)
+{
+    if (value.low == 0 && value.high == 0)
+        value.low = 1;
+    return value;
+}
+
 /* Streaming XXH3-128. _new returns NULL when out of memory; _free accepts NULL. A digest of any
  * input is never {0, 0}: that value is mapped to {1, 0}, so that zero can mean "none". */
 struct checksum_stream;
