@@ -8,14 +8,16 @@
  *             back to io_sync at io_open_backend() where io_uring is forbidden), and in tests a
  *             model of a disk. A backend implements struct io_ops in full.
  * Guarantees: reads and writes are complete or an error: short transfers, -EINTR and -EAGAIN are
- *             continued here, for every backend alike; a read that meets the end of the file returns
- *             the bytes before it. fsync is never retried. No path component and no final name
- *             is ever followed through a symbolic link (openat2 RESOLVE_NO_SYMLINKS; O_NOFOLLOW
- *             where openat2 is missing): -ELOOP.
+ *             continued here, for every backend alike; a read that meets the end of the file
+ *             returns the bytes before it. fsync is never retried. No path component and no final
+ *             name is ever followed through a symbolic link (openat2 RESOLVE_NO_SYMLINKS;
+ *             O_NOFOLLOW where openat2 is missing): -ELOOP.
  * Names:      relative to an open directory; `name` may contain '/' only where said.
  * Threads:    every function may be called from any thread, several on one file at once.
  * Blocking:   read, write and sync functions call blocking_enter() before they wait.
- * Errors:     negative errno as the system call gives it, and ERROR_UNALIGNED.
+ * Errors:     negative errno as the system call gives it, and ERROR_UNALIGNED. A name that is not
+ *             one component is -EINVAL, one that leaves its directory -EXDEV, an existing file
+ *             that is neither regular nor a directory -EINVAL.
  */
 #ifndef VARVE_ENGINE_BASE_IO_H
 #define VARVE_ENGINE_BASE_IO_H
@@ -33,9 +35,9 @@ struct io_file; /* an open file or directory; each backend defines its own */
 
 enum io_open_flags {
     IO_OPEN_READ = 0,
-    IO_OPEN_WRITE = 1 << 0,     /* read and write */
-    IO_OPEN_CREATE = 1 << 1,    /* with O_EXCL: -EEXIST when the name exists */
-    IO_OPEN_DIRECT = 1 << 2,    /* O_DIRECT; quietly buffered where the file system refuses it */
+    IO_OPEN_WRITE = 1 << 0,  /* read and write */
+    IO_OPEN_CREATE = 1 << 1, /* with O_EXCL: -EEXIST when the name exists */
+    IO_OPEN_DIRECT = 1 << 2, /* O_DIRECT; quietly buffered where the file system refuses it */
     IO_OPEN_DIRECTORY = 1 << 3,
 };
 
@@ -50,6 +52,12 @@ struct io_read {
 
 typedef int io_list_callback(void *context, const char *name);
 
+/*
+ * Names of one component are checked before a backend sees them. `open` with a null directory opens
+ * the root of all names: there, and only there, `name` is any path and links in it are followed.
+ * A file opened with IO_OPEN_DIRECT refuses with ERROR_UNALIGNED what is not a multiple of
+ * IO_DIRECT_ALIGNMENT (address, size, offset), also where the file system fell back to buffered.
+ */
 struct io_ops {
     const char *name;
     void (*destroy)(struct io *io);
@@ -81,8 +89,15 @@ struct io_ops {
     int (*space)(struct io *io, struct io_file *file, struct statvfs *ret_space);
 };
 
+/* Since the backend was opened. `errors` counts reads, writes and syncs that failed. */
+struct io_statistics {
+    uint64_t reads, read_bytes, writes, write_bytes, syncs, opens, links, errors;
+};
+
+/* A backend's own struct begins with this; it sets `ops` and zeroes the rest. */
 struct io {
     const struct io_ops *ops;
+    struct io_statistics counters; /* kept here, atomically; for io_get_statistics() only */
 };
 
 enum io_backend { IO_BACKEND_URING, IO_BACKEND_SYNC };
@@ -95,7 +110,7 @@ void io_close_backend(struct io *io); /* accepts NULL; all files must be closed 
  * here, and only here, symbolic links in `path` are followed). */
 int io_open_root(struct io *io, const char *path, struct io_file **ret_directory);
 
-/* `name` may contain '/'. -ENOENT, -EEXIST, -ELOOP, -ENOTDIR, -EISDIR, -EMFILE, -ENOSPC, -EIO ... */
+/* `name` may contain '/'. -ENOENT, -EEXIST, -ELOOP, -ENOTDIR, -EISDIR, -EMFILE, -ENOSPC ... */
 int io_open(struct io *io, struct io_file *directory, const char *name, int flags, mode_t mode,
             struct io_file **ret_file);
 void io_close(struct io *io, struct io_file *file); /* accepts NULL */
@@ -109,7 +124,8 @@ int io_read_exact(struct io *io, struct io_file *file, void *data, size_t size, 
 /* Read many at once; every read's result is set; returns 0 or the first error. */
 int io_read_batch(struct io *io, struct io_read *reads, size_t count);
 
-/* Write all of it. 0 or an error, after which any part may have been written. */
+/* Write all of it. 0 or an error, after which any part may have been written. (Continuing a direct
+ * write that stopped inside a block writes that block again from its start.) */
 int io_write(struct io *io, struct io_file *file, const void *data, size_t size, uint64_t offset);
 
 /* fdatasync or fsync; of a directory, its names. Never retried by anyone after an error. */
@@ -138,7 +154,8 @@ int io_rename(struct io *io, struct io_file *from_directory, const char *from,
 int io_link(struct io *io, struct io_file *from_directory, const char *from,
             struct io_file *to_directory, const char *to);
 
-/* Call back for each name but "." and ".."; stops at the first non-zero return, which it returns. */
+/* Call back for each name but "." and ".."; stops at the first non-zero return, which it returns.
+ */
 int io_list(struct io *io, struct io_file *directory, io_list_callback *callback, void *context);
 
 /* An exclusive, non-blocking flock(2) that lasts until the file is closed: 0 or ERROR_LOCKED. */
@@ -152,10 +169,7 @@ int io_space(struct io *io, struct io_file *file, struct statvfs *ret_space);
 /* Memory for direct I/O: aligned to IO_DIRECT_ALIGNMENT; NULL when out of memory; free() frees. */
 void *io_allocate_aligned(size_t size);
 
-/* Counters since the backend was opened; relaxed reads. */
-struct io_statistics {
-    uint64_t reads, read_bytes, writes, write_bytes, syncs, opens, links, errors;
-};
+/* Relaxed reads: each counter is right, their sum may be of different moments. */
 void io_get_statistics(const struct io *io, struct io_statistics *ret_statistics);
 
 #endif
