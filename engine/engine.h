@@ -125,6 +125,14 @@ struct engine_blob_read {
 /* Read and verify, all together; references must come from `view` (or be newer and still pinned). */
 int engine_blob_read(struct engine_view *view, const struct engine_blob_read *reads, size_t count);
 
+/*
+ * A reference read from a checkpoint's view is to be put into a batch (a file restored without copying).
+ * 0: its chunk is part of the live store from now on, linked back from the checkpoint if need be, and
+ * stays for as long as the caller holds a live view acquired before. Negative: copy the bytes instead.
+ */
+int engine_adopt_reference(struct engine *engine, struct engine_view *from,
+                           const struct blob_ref *ref);
+
 /* ---- checkpoints ---- */
 
 struct engine_checkpoint_info {

@@ -3,7 +3,8 @@
  * manifest.h - what the store consists of, in LMDB
  *
  * Owns:       manifest/ of the store (LMDB data file and lock file). The only file that includes lmdb.h
- *             is manifest.c. Never on the path of a filesystem operation.
+ *             is manifest.c; the logic on top of it is in manifest_edit.c, manifest_load.c,
+ *             manifest_changes.c and manifest_lease.c. Never on the path of a filesystem operation.
  * Content:    the live version (tables by level), the chunk catalogue (tables and blobs, with
  *             residency), checkpoints, the change log with cursors, leases, and scalars.
  * Guarantees: manifest_commit() is atomic and durable when it returns 0 (LMDB's default, durable
@@ -21,6 +22,9 @@
 
 #include "engine/table.h"
 
+/* Levels of tables are 0 .. MANIFEST_LEVELS - 1. */
+#define MANIFEST_LEVELS 7
+
 enum manifest_residency { MANIFEST_RESIDENCY_LOCAL = 1 }; /* any other: ERROR_RESIDENCY */
 
 /* A table in the live version. L0: higher order is newer. Other levels: disjoint key ranges. */
@@ -33,6 +37,7 @@ struct manifest_table {
 enum manifest_checkpoint_state {
     MANIFEST_CHECKPOINT_READY = 1,    /* its directory is complete */
     MANIFEST_CHECKPOINT_DELETING = 2, /* no longer visible; the directory is being removed */
+    MANIFEST_CHECKPOINT_PENDING = 3,  /* exists; its directory is yet to be made, as `plan` says */
 };
 
 struct manifest_checkpoint {
@@ -43,6 +48,7 @@ struct manifest_checkpoint {
     struct buffer payload; /* opaque to the engine: the snapshot layer's metadata */
     uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
     struct checksum128 manifest_hash; /* of its sealed manifest */
+    struct buffer plan; /* PENDING: the encoded sealed manifest to be; else empty */
 };
 void manifest_checkpoint_free(struct manifest_checkpoint *checkpoint); /* members only */
 int manifest_checkpoint_copy(const struct manifest_checkpoint *from,
@@ -59,7 +65,11 @@ struct manifest_scalars {
     bool clean;                /* closed cleanly: nothing to replay */
 };
 
-/* One atomic change. A zeroed edit is valid and empty. Arrays belong to the caller. */
+/*
+ * One atomic change. A zeroed edit is valid and empty. Arrays belong to the caller. Removals are done
+ * before additions, so that a table moves to another level by being removed and added at once.
+ * Removing what is not there is -ENOENT and nothing is changed.
+ */
 struct manifest_edit {
     const struct manifest_table *add_tables;
     size_t add_table_count;
@@ -80,15 +90,22 @@ struct manifest;
 struct manifest_options {
     const char *path; /* of manifest/ */
     bool read_only;
+    bool create;                     /* an empty environment, when none is there (store_create()) */
     size_t map_size_bytes;           /* at first; grows */
     uint64_t change_log_entries_max; /* older entries are cut; a cursor behind them is dropped */
 };
 
-/* -ENOENT, -EACCES, ERROR_CORRUPT, ERROR_VERSION_NEWER, -ENOMEM ... Creates an empty environment when
- * not read-only and none is there (scalars then: all ids 1, sequence 0, clean). */
+/*
+ * -ENOENT: no such directory; ERROR_TRUNCATED: its data file is missing, empty or short (a manifest that
+ * went missing is never taken for an empty one); ERROR_CORRUPT, ERROR_VERSION_NEWER, -ELOOP (a symbolic
+ * link), -EBUSY (open in this process already), -EACCES, -ENOMEM ...
+ * With `create`, when none is there, makes and syncs an empty one: all ids 1, sequence 0, clean.
+ */
 int manifest_open(const struct manifest_options *options, struct manifest **ret_manifest);
 void manifest_close(struct manifest *manifest); /* accepts NULL */
 
+/* 0; ERROR_POISONED; -EROFS; -EINVAL, -ENOENT (see struct manifest_edit); -ENOSPC: there is no room for
+ * it, nothing was tried and nothing is poisoned; or the error of the commit that failed just now. */
 int manifest_commit(struct manifest *manifest, const struct manifest_edit *edit);
 
 /* Everything at one point in time; the caller frees with manifest_state_free(). */
@@ -115,11 +132,14 @@ struct manifest_change {
     size_t added_count, removed_count;
 };
 typedef int manifest_change_callback(void *context, const struct manifest_change *change);
-/* Read from after the cursor's position. -ENOENT: no such cursor; -ESTALE: it fell behind the cut:
- * rescan and set it anew. */
+/* Read from after the cursor's position to the present end; the cursor stays. -ENOENT: no such cursor;
+ * -ESTALE: it fell behind the cut: rescan and set it anew. A non-zero return of the callback, which may
+ * call the manifest, ends the reading and is returned. */
 int manifest_changes_read(struct manifest *manifest, const char *cursor,
                           manifest_change_callback *callback, void *context);
-/* Create or move a cursor; number 0 means the present end. */
+/* Create or move a cursor; number 0 means the present end. -ESTALE: what follows the number was cut;
+ * -EINVAL: beyond the end, or a bad name (1..255 bytes); -ENOSPC: too many cursors. While there is no
+ * cursor, commits are numbered but not kept. */
 int manifest_cursor_set(struct manifest *manifest, const char *cursor, uint64_t number);
 int manifest_cursor_remove(struct manifest *manifest, const char *cursor);
 
@@ -131,7 +151,11 @@ int manifest_lease_remove(struct manifest *manifest, uint64_t checkpoint_id, con
 int manifest_lease_count(struct manifest *manifest, uint64_t checkpoint_id, uint64_t now_s);
 
 struct manifest_statistics {
-    uint64_t commits, map_size_bytes, used_bytes, change_log_first, change_log_last, map_growths;
+    uint64_t commits, map_size_bytes, used_bytes, map_growths;
+    uint64_t change_log_first, change_log_last; /* entries kept; first = last + 1: none */
+    uint64_t slow_looks;                        /* read transactions over 5 s */
+    uint64_t readers_reclaimed;                 /* slots of dead processes, freed at open */
+    bool poisoned;
 };
 void manifest_get_statistics(struct manifest *manifest, struct manifest_statistics *ret);
 
