@@ -110,6 +110,17 @@ void lock_acquire_same_rank(struct lock *lock)
     invariant(pthread_mutex_lock(&lock->mutex) == 0);
 }
 
+bool lock_try_acquire_same_rank(struct lock *lock)
+{
+    int result = pthread_mutex_trylock(&lock->mutex);
+
+    invariant(result == 0 || result == EBUSY);
+    if (result != 0)
+        return false;
+    rank_enter(lock->rank, true);
+    return true;
+}
+
 void lock_release(struct lock *lock)
 {
     rank_leave(lock->rank);

@@ -16,6 +16,7 @@
 enum lock_rank {
     LOCK_RANK_FUSE_LOOP = 5,
     LOCK_RANK_SNAPSHOT_CHANGE = 10, /* create, delete, rename of snapshots: held across I/O */
+    LOCK_RANK_FS_RENAME = 16,       /* one directory changes its parent at a time: held across I/O */
     LOCK_RANK_FS_INODE = 20,        /* stripes; several are taken in stripe order */
     LOCK_RANK_FS_TABLE = 24,
     LOCK_RANK_SNAPSHOT_LIST = 26,
@@ -50,6 +51,9 @@ void lock_release(struct lock *lock);
 
 /* Like lock_acquire, but several locks of this rank may be held (stripes, taken in order). */
 void lock_acquire_same_rank(struct lock *lock);
+
+/* The same without waiting: false when somebody holds it. */
+bool lock_try_acquire_same_rank(struct lock *lock);
 
 /* pthread_cond_wait on the lock's mutex; the condition must use CLOCK_MONOTONIC when timed. */
 void lock_wait(struct lock *lock, pthread_cond_t *condition);
