@@ -61,6 +61,23 @@ struct fs_inode {
     uint32_t xattrs;      /* number of xattr records: 0 saves the look-up */
 };
 
+/* A dentry's value, little-endian: child ino u64, cookie u64, type u32. */
+struct fs_dentry {
+    uint64_t ino;
+    uint64_t cookie;
+    uint32_t type; /* S_IFMT bits */
+};
+#define FS_DENTRY_SIZE 20
+
+/* A cookie record's value, little-endian: child ino u64, type u32, name. */
+struct fs_cookie {
+    uint64_t ino;
+    uint32_t type;
+    struct slice name; /* borrowed from what was decoded */
+};
+#define FS_COOKIE_SIZE_MIN 13
+#define FS_COOKIE_SIZE_MAX (12 + 255)
+
 static inline struct slice fs_key_slice(const struct fs_key *key)
 {
     return slice_of(key->data, key->size);
@@ -83,5 +100,10 @@ bool fs_key_parse(struct slice key, uint64_t *ret_ino, uint8_t *ret_type, struct
 
 void fs_inode_encode(const struct fs_inode *inode, uint8_t to[FS_INODE_SIZE]);
 int fs_inode_decode(struct slice from, struct fs_inode *ret_inode); /* 0 or ERROR_CORRUPT */
+void fs_dentry_encode(const struct fs_dentry *dentry, uint8_t to[FS_DENTRY_SIZE]);
+int fs_dentry_decode(struct slice from, struct fs_dentry *ret_dentry); /* 0 or ERROR_CORRUPT */
+/* Returns the size; the name has 1 to 255 bytes. */
+size_t fs_cookie_encode(const struct fs_cookie *cookie, uint8_t to[FS_COOKIE_SIZE_MAX]);
+int fs_cookie_decode(struct slice from, struct fs_cookie *ret_cookie); /* 0 or ERROR_CORRUPT */
 
 #endif
