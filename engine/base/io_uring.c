@@ -2,11 +2,13 @@
 /*
  * io_uring.c - the backend with a ring per thread, for reads that come in batches
  *
- * A ring pays where one system call starts many reads. A single read, write or fsync costs more
- * through a ring than as a plain call, because submitting and waiting is the same one entry into
- * the kernel with bookkeeping added (and fsync would be handed to a kernel thread), so those
- * are io_sync's. That also settles the order that durability needs: a plain fsync is begun by its
- * caller after the writes it covers returned; none is ever queued behind a write in flight.
+ * A ring pays where one system call starts many reads. For one transfer it is still one entry into
+ * the kernel, with bookkeeping added: measured on Linux 6.18, a cached 4 KiB read takes 1.0 us
+ * through a ring and 0.5 us as pread, a buffered write 5 us and more against 0.8, because rings
+ * hand it to a kernel thread; single direct transfers, durable writes and fdatasync differ by less
+ * than noise. So everything but batches is io_sync's. That also settles the order durability needs:
+ * a sync begins in its caller after the writes it covers returned, and no write is ever left in
+ * flight.
  *
  * Threads:  a ring belongs to the thread that made it, at its first batch, and ends with the thread
  *           (and for the thread that closes the backend, there). It serves every backend of the
