@@ -19,22 +19,13 @@ static bool key_is_valid(struct slice key)
     return key.size >= 1 && key.size <= RECORD_KEY_SIZE_MAX;
 }
 
-/* Room for `extra` more bytes; the capacity at least doubles, so that appending is linear. */
 static int make_room(struct batch *batch, size_t extra)
 {
-    size_t capacity = batch->bytes.capacity;
-    size_t wanted;
-
-    if (extra > SIZE_MAX / 2 - batch->bytes.size)
+    if (extra > SIZE_MAX - batch->bytes.size - BATCH_CAPACITY_MIN)
         return -ENOMEM;
-    wanted = batch->bytes.size + extra;
-    if (wanted <= capacity)
-        return 0;
-    if (wanted < BATCH_CAPACITY_MIN)
-        wanted = BATCH_CAPACITY_MIN;
-    if (capacity <= SIZE_MAX / 4 && wanted < capacity * 2)
-        wanted = capacity * 2;
-    return buffer_reserve(&batch->bytes, wanted);
+    if (batch->bytes.capacity == 0)
+        extra += BATCH_CAPACITY_MIN; /* most batches then allocate once */
+    return buffer_reserve(&batch->bytes, batch->bytes.size + extra);
 }
 
 static uint8_t *put_bytes(uint8_t *to, struct slice bytes)

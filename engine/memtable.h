@@ -3,9 +3,9 @@
  * memtable.h - the newest records, sorted, in memory
  *
  * A B+tree over (key ascending, sequence descending) whose entries lie in an arena, and a map of
- * range tombstones cut into disjoint fragments, each with its sequence numbers newest first. Entries
- * never move and are never freed before the memtable is: slices handed out live as long as the
- * caller's reference to the memtable.
+ * range tombstones cut into disjoint fragments, each with its sequence numbers newest first.
+ * Entries never move and are never freed before the memtable is: slices handed out live as long as
+ * the caller's reference to the memtable.
  *
  * Guarantees: every version that was inserted stays readable at its sequence number.
  * Threads:    memtable_apply() by one thread at a time (the engine's write lock); readers at any
@@ -35,7 +35,8 @@ int memtable_apply(struct memtable *memtable, struct slice batch_bytes, uint64_t
 
 /*
  * The newest record of `key` with a sequence number <= `sequence`. Returns 1 and the record (kind
- * VALUE, REFERENCE or DELETE), or 0 when there is none. *ret_tombstone is the highest sequence number
+ * VALUE, REFERENCE or DELETE), or 0 when there is none. *ret_tombstone is the highest sequence
+ * number
  * <= `sequence` of a range tombstone that covers the key, or 0; it is set in both cases. The caller
  * compares the two: a record at or below the tombstone's number is gone.
  */
@@ -45,8 +46,15 @@ int memtable_get(struct memtable *memtable, struct slice key, uint64_t sequence,
 /* As memtable_get's ret_tombstone alone. */
 uint64_t memtable_tombstone(struct memtable *memtable, struct slice key, uint64_t sequence);
 
-size_t memtable_size_bytes(const struct memtable *memtable);   /* memory held; relaxed read */
-uint64_t memtable_count(const struct memtable *memtable);      /* records and range tombstones */
+/*
+ * As memtable_tombstone(), and through *ret_end how far the answer reaches: it holds for every key
+ * in [key, *ret_end), NULL data meaning to the end. `key` may be empty: before the first key.
+ */
+uint64_t memtable_tombstone_span(struct memtable *memtable, struct slice key, uint64_t sequence,
+                                 struct slice *ret_end);
+
+size_t memtable_size_bytes(const struct memtable *memtable); /* memory in use; relaxed read */
+uint64_t memtable_count(const struct memtable *memtable);    /* records and range tombstones */
 uint64_t memtable_first_sequence(const struct memtable *memtable);
 uint64_t memtable_last_sequence(const struct memtable *memtable); /* first - 1 when empty */
 
@@ -63,14 +71,18 @@ void memtable_each_chunk(struct memtable *memtable, void (*callback)(void *, uin
  * walk are allowed and, being newer, invisible. Holds no lock between calls; the caller holds a
  * reference to the memtable.
  */
+#define MEMTABLE_ITERATOR_AHEAD 16
+
 struct memtable_iterator {
     struct memtable *memtable;
     uint64_t sequence;
     struct record record; /* valid after a call that returned true */
-    const void *entry;    /* private */
-    uint64_t generation;  /* private */
-    void *leaf;           /* private */
-    uint32_t slot;        /* private */
+    /* The rest is private: entries found under one hold of the lock, and where the last one lies.
+     */
+    const void *ahead[MEMTABLE_ITERATOR_AHEAD];
+    uint32_t ahead_count, ahead_next, ahead_wanted;
+    uint32_t slot;
+    const void *leaf;
 };
 
 void memtable_iterator_init(struct memtable_iterator *iterator, struct memtable *memtable,
