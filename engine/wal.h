@@ -16,7 +16,9 @@
  *             written. An unreadable group below an offset that a later valid group declares
  *             synced is not a torn tail: wal_replay() returns ERROR_CORRUPT and recovers nothing
  *             beyond it silently.
- * Errors:     the first write or sync error is kept and returned by every later call (P6).
+ * Errors:     the first write or sync error is kept and returned by every later call (P6). Not kept is
+ *             a shortage (-ENOSPC, -EDQUOT, -ENOMEM, -EMFILE, -ENFILE) met while a segment is made, or
+ *             memory is got, for a group of which nothing was written yet: the call may be repeated.
  * Threads:    wal_write_group, wal_roll and wal_retire: one caller at a time (the commit leader
  *             holds the right); statistics from any thread. A spare segment is prepared ahead by
  *             wal_prepare_spare(), from any one thread.
@@ -57,20 +59,23 @@ struct wal_options {
 int wal_open(const struct wal_options *options, uint64_t first_segment, struct wal **ret_wal);
 void wal_close(struct wal *wal); /* accepts NULL; no sync */
 
-/* Append one entry to `to`. 0 or -ENOMEM. */
+/* Append one entry to `to`. 0, -ENOMEM, or -EFBIG (over 1 GiB). */
 int wal_entry_append(struct buffer *to, enum wal_entry_kind kind, uint64_t first_sequence,
                      struct slice bytes);
 
 /*
  * Write a group, moving to the next segment when it does not fit in the present one (a group larger
- * than a segment gets a segment of its own size); with `sync`, fdatasync. 0 or the first error.
+ * than a segment gets a segment of its own size); with `sync`, fdatasync. 0, the first error, a
+ * shortage (see Errors), or -EFBIG (over 1 GiB; nothing was done). Numbers that do not continue those
+ * of the group before, and malformed entries, are broken invariants.
  */
 int wal_write_group(struct wal *wal, const struct wal_group *group, bool sync);
 
 /* fdatasync what was written without. */
 int wal_sync(struct wal *wal);
 
-/* The next group goes to a new segment; returns that segment's number through *ret_segment. */
+/* The next group goes to a new segment, numbered *ret_segment or, when making that one fails, higher.
+ * No group before it is in such a segment. */
 int wal_roll(struct wal *wal, uint64_t *ret_segment);
 
 /* Segments below `segment` are needed no more: recycle or delete them. */
@@ -81,9 +86,9 @@ int wal_prepare_spare(struct wal *wal);
 
 struct wal_statistics {
     uint64_t groups, bytes, syncs, segments_created, segments_recycled;
-    uint64_t segment;         /* number of the present segment */
-    uint64_t written_offset;  /* in it */
-    uint64_t durable_offset;  /* in it; <= written */
+    uint64_t segment;        /* number of the present segment */
+    uint64_t written_offset; /* in it */
+    uint64_t durable_offset; /* in it; <= written */
     uint64_t segments_live;
 };
 void wal_get_statistics(struct wal *wal, struct wal_statistics *ret);
