@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fs_file.c - open files, durability, and the frame of every change of a file's data
+ *
+ * A handle of a live file says whether it may write. A handle of a snapshot's file is a pinned
+ * location, so that it reads on after the snapshot is deleted. 0 is "never opened".
+ */
+#include "fuse/fs_data.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+
+#define HANDLE_READ  UINT64_C(1)
+#define HANDLE_WRITE UINT64_C(3)
+
+#define CAPABILITY_XATTR "security.capability"
+
+/* ---- open files ---- */
+
+static bool handle_is_pointer(uint64_t handle)
+{
+    return handle > HANDLE_WRITE;
+}
+
+const struct fs_location *fs_handle_location(uint64_t handle)
+{
+    return handle_is_pointer(handle) ? (const struct fs_location *)(uintptr_t)handle : NULL;
+}
+
+static int open_live(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_handle)
+{
+    int result;
+
+    if (writable && fs->read_only)
+        return -EROFS;
+    result = inode_table_open(fs->table, node, writable);
+    if (result < 0)
+        return result;
+    *ret_handle = writable ? HANDLE_WRITE : HANDLE_READ;
+    return 0;
+}
+
+static int open_in_snapshot(struct fs *fs, uint64_t node, uint64_t *ret_handle)
+{
+    struct fs_location *location = malloc(sizeof *location);
+    int result;
+
+    if (location == NULL)
+        return -ENOMEM;
+    result = fs_location_get(fs, node, location);
+    if (result < 0) {
+        free(location);
+        return result;
+    }
+    result = inode_table_open(fs->table, node, false);
+    if (result < 0) {
+        fs_location_put(fs, location);
+        free(location);
+        return result;
+    }
+    *ret_handle = (uintptr_t)location;
+    return 0;
+}
+
+int fs_open_file(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_handle)
+{
+    if (fs_node_is_live(node))
+        return open_live(fs, node, writable, ret_handle);
+    if (writable)
+        return -EROFS;
+    return open_in_snapshot(fs, node, ret_handle);
+}
+
+void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle)
+{
+    if (handle == 0)
+        return;
+    if (handle_is_pointer(handle)) {
+        struct fs_location *location = (struct fs_location *)(uintptr_t)handle;
+
+        fs_location_put(fs, location);
+        free(location);
+        inode_table_release(fs->table, node, false);
+        return;
+    }
+    if (inode_table_release(fs->table, node, handle == HANDLE_WRITE)) {
+        int result = fs_orphan_reap(fs, node);
+
+        if (result < 0)
+            log_warning("inode %llu stays an orphan until the next mount: %s",
+                        (unsigned long long)node, error_text(result));
+    }
+}
+
+/* ---- durability ---- */
+
+int fs_sync(struct fs *fs)
+{
+    if (fs->read_only)
+        return 0;
+    return engine_sync(fs->engine, engine_sequence(fs->engine));
+}
+
+int fs_fsync(struct fs *fs, uint64_t node, bool data_only)
+{
+    (void)
+        data_only; /* the log holds data and metadata in one order: there is nothing to leave out */
+    return fs_node_is_live(node) ? fs_sync(fs) : 0;
+}
+
+/* ---- changes ---- */
+
+static int check_changeable(const struct fs_inode *inode)
+{
+    if (S_ISDIR(inode->mode))
+        return -EISDIR;
+    if (!S_ISREG(inode->mode))
+        return -EINVAL;
+    return inode->flags & FS_IMMUTABLE_FL ? -EPERM : 0;
+}
+
+static int change_load(struct fs_change *change)
+{
+    uint64_t version;
+    int result;
+
+    change->view = engine_view_acquire(change->fs->engine);
+    if (change->view == NULL)
+        return -ENOMEM;
+    result = fs_inode_load(change->view, change->ino, &change->inode, &version);
+    if (result < 0)
+        return result == -ENOENT ? -ESTALE : result;
+    return check_changeable(&change->inode);
+}
+
+int fs_change_begin(struct fs *fs, uint64_t node, struct fs_change *change)
+{
+    int result;
+
+    if (!fs_node_is_live(node) || fs->read_only)
+        return -EROFS;
+    change->fs = fs;
+    change->ino = node;
+    change->view = NULL;
+    change->batch = (struct batch){.count = 0};
+    fs_lock(fs, &node, 1, &change->locked);
+    result = change_load(change);
+    if (result < 0)
+        fs_change_end(change);
+    return result;
+}
+
+void fs_change_end(struct fs_change *change)
+{
+    batch_free(&change->batch);
+    engine_view_release(change->view);
+    fs_unlock(change->fs, &change->locked);
+}
+
+/* A file whose content changes is no longer what was given the capability. */
+static int drop_capability(struct fs_change *change)
+{
+    struct buffer value = {.data = NULL};
+    struct fs_key key;
+    int result;
+
+    if (change->inode.xattrs == 0)
+        return 0;
+    fs_key_xattr(&key, change->ino, CAPABILITY_XATTR);
+    result = engine_view_get(change->view, fs_key_slice(&key), &value, NULL);
+    buffer_free(&value);
+    if (result <= 0)
+        return result;
+    batch_delete(&change->batch, fs_key_slice(&key));
+    change->inode.xattrs--;
+    return 0;
+}
+
+/* sgid without group execution is not a privilege but was a mark for mandatory locking. */
+static void drop_set_ids(struct fs_inode *inode)
+{
+    inode->mode &= ~(uint32_t)S_ISUID;
+    if ((inode->mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+        inode->mode &= ~(uint32_t)S_ISGID;
+}
+
+int fs_change_commit(struct fs_change *change, bool kill_privileges)
+{
+    int result;
+
+    if (change->inode.allocated_bytes > change->inode.size_bytes) {
+        log_error("inode %llu: its map and its count of mapped bytes do not agree; run fsck",
+                  (unsigned long long)change->ino);
+        return ERROR_CORRUPT;
+    }
+    result = drop_capability(change);
+    if (result < 0)
+        return result;
+    if (kill_privileges)
+        drop_set_ids(&change->inode);
+    change->inode.mtime = change->inode.ctime = fs_now();
+    fs_inode_put(&change->batch, change->ino, &change->inode);
+    return engine_write(change->fs->engine, &change->batch, NULL);
+}
