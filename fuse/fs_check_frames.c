@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fs_check_frames.c - fsck: read file data, so that the engine checks it
+ */
+#include "fuse/fs_check_internal.h"
+
+#include <errno.h>
+
+static uint8_t *frame_bytes(const struct check_frames *frames, unsigned index)
+{
+    return frames->bytes + (size_t)index * BLOB_FRAME_SIZE_MAX;
+}
+
+/* One of them is bad: find which. */
+static int read_singly(struct check *check)
+{
+    struct check_frames *frames = check->frames;
+
+    for (unsigned i = 0; i < frames->count; i++) {
+        struct engine_blob_read read = {.ref = &frames->refs[i], .to = frame_bytes(frames, i)};
+        int result = engine_blob_read(check->view, &read, 1);
+
+        if (result == -ENOMEM)
+            return result;
+        if (result < 0)
+            check_find(check, "inode %llu: %u bytes at offset %llu cannot be read: %s",
+                       (unsigned long long)frames->inos[i], frames->refs[i].length,
+                       (unsigned long long)frames->starts[i], error_text(result));
+    }
+    return 0;
+}
+
+int check_frames_flush(struct check *check)
+{
+    struct check_frames *frames = check->frames;
+    struct engine_blob_read reads[CHECK_FRAMES];
+    int result;
+
+    if (frames->count == 0)
+        return 0;
+    for (unsigned i = 0; i < frames->count; i++)
+        reads[i] = (struct engine_blob_read){.ref = &frames->refs[i], .to = frame_bytes(frames, i)};
+    result = engine_blob_read(check->view, reads, frames->count);
+    if (result < 0)
+        result = read_singly(check);
+    frames->count = 0;
+    return result;
+}
+
+int check_frames_add(struct check *check, uint64_t ino, const struct fs_extent *extent)
+{
+    struct check_frames *frames = check->frames;
+
+    frames->refs[frames->count] = extent->ref;
+    frames->inos[frames->count] = ino;
+    frames->starts[frames->count] = extent->start;
+    frames->count++;
+    return frames->count == CHECK_FRAMES ? check_frames_flush(check) : 0;
+}
