@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.h - sorted immutable records in a chunk file (table_writer.c, table_reader.c)
+ * table.h - sorted immutable records in a chunk file (table_writer.c, table_reader.c,
+ *           table_iterator.c; their parts: table_section.h, table_block.h, table_index.h, table_filter.h)
  *
  * A table holds at most one record per key (each with its own sequence number) and disjoint range
  * tombstone fragments. Blocks of about 8 KiB, prefix-compressed with restart points, zstd where it
@@ -101,6 +102,9 @@ void table_reader_unref(struct table_reader *reader); /* accepts NULL */
 
 size_t table_reader_memory_bytes(const struct table_reader *reader);
 
+/* The meta that the table carries, with the identity it was opened by; lives as long as the reader. */
+const struct table_meta *table_reader_meta(const struct table_reader *reader);
+
 /*
  * Find `key`: 1, 0 (absent), or a negative error (logged here with the chunk's name). The record's
  * value (and nothing of its key) is copied into *value; ret_record->value points there.
@@ -120,7 +124,7 @@ bool table_reader_tombstone_at(struct table_reader *reader, size_t index, struct
 struct table_iterator;
 struct table_iterator *table_iterator_new(struct table_reader *reader); /* NULL: no memory */
 void table_iterator_free(struct table_iterator *iterator);              /* accepts NULL */
-/* When false, blocks read are not kept in the cache (compaction, verify). Default true. */
+/* When false, blocks are neither looked up nor kept in the cache (compaction). Default true. */
 void table_iterator_set_fill_cache(struct table_iterator *iterator, bool fill_cache);
 /* 1: at the first record with a key >= `key`; 0: the end; negative: error. */
 int table_iterator_seek(struct table_iterator *iterator, struct slice key);
