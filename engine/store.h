@@ -10,8 +10,10 @@
  * A checkpoint directory has FORMAT, CURRENT, the sealed manifest and chunks/, nothing else.
  *
  * FORMAT (little-endian): 0 magic "VARVEFMT"; 8 version u32 (1); 12 zero u32; 16 UUID; 32 chunk
- * size bytes u64; 40 compression level i32; 44 zero u32; 48 creation time, seconds u64; 56 ... zero;
- * 120 XXH3-64 of bytes 0..119.
+ * size bytes u64; 40 compression level i32; 44 zero u32; 48 creation time, seconds u64; 56 ...
+ * zero; 120 XXH3-64 of bytes 0..119.
+ *
+ * A directory with LOCK is a live store, one without LOCK but with CURRENT a checkpoint.
  *
  * Guarantees: a missing, empty or foreign directory is never taken for an empty store. Files are
  *             opened relative to the root descriptor; store_check_root() says when the path no
@@ -47,16 +49,19 @@ struct store {
 };
 
 /* Make an empty store in `path`, a directory that is missing (its parent exists) or empty: all
- * files and directories, synced, FORMAT last. The UUID is random (getrandom).
- * -ENOTEMPTY, -ENOTDIR, -ENOENT (parent) ... */
+ * files and directories, an empty manifest too, synced, FORMAT last. The UUID is random (getrandom)
+ * and the creation time now, whatever the options say. A failure removes what was made. -ENOTEMPTY,
+ * -ENOTDIR, -ENOENT (parent), -EINVAL (options) ... */
 int store_create(struct io *io, const char *path, const struct store_format *options);
 
 /*
  * Open; with `writable` takes LOCK (ERROR_LOCKED) and empties tmp/. A store of kind
  * STORE_CHECKPOINT cannot be opened writable: -EROFS. -ENOENT: no such directory; ERROR_NOT_STORE:
- * FORMAT is missing or has another magic; ERROR_VERSION_NEWER; ERROR_CORRUPT; ERROR_TRUNCATED;
- * -ENOTDIR; -EACCES. A writable open also retakes nothing that a read-only opener holds: read-only
- * openers of a live store take LOCK as well, so that they never watch a moving store.
+ * FORMAT is missing or has another magic, or it is a checkpoint directory without CURRENT;
+ * ERROR_VERSION_NEWER; ERROR_VERSION_OLDER; ERROR_CORRUPT: FORMAT is damaged or a sub-directory or
+ * LOCK is missing; ERROR_TRUNCATED; -ELOOP: a symbolic link in place of one of them; -ENOTDIR;
+ * -EACCES. A writable open also retakes nothing that a read-only opener holds: read-only openers of
+ * a live store take LOCK as well, so that they never watch a moving store.
  */
 int store_open(struct io *io, const char *path, bool writable, struct store **ret_store);
 void store_close(struct store *store); /* accepts NULL */
@@ -67,8 +72,17 @@ int store_check_root(struct store *store);
 /* Remove every file and directory below `name` in `directory`, and itself. -ENOENT is success. */
 int store_remove_tree(struct io *io, struct io_file *directory, const char *name);
 
+/*
+ * Make or replace the small file `name` wholly and durably, mode 0444: written as <name>.tmp,
+ * synced, renamed, then file and directory synced (both: without a journal a rename is safe only
+ * so). The old file's blocks stay as they were for whoever has hard links to it.
+ */
+int store_write_file(struct io *io, struct io_file *directory, const char *name, const void *data,
+                     size_t size);
+
 void store_format_encode(const struct store_format *format, uint8_t to[STORE_FORMAT_SIZE]);
-/* 0, ERROR_NOT_STORE, ERROR_VERSION_NEWER, ERROR_CORRUPT */
+/* 0, ERROR_NOT_STORE, ERROR_CORRUPT, ERROR_VERSION_NEWER, ERROR_VERSION_OLDER (in this order: of a
+ * newer version magic, version and checksum lie where they lie now). */
 int store_format_decode(const uint8_t from[STORE_FORMAT_SIZE], struct store_format *ret_format);
 
 #endif
