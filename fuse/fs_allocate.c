@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 
 /* Bytes of [start, end) that are mapped. */
 static int count_mapped(const struct fs_change *change, uint64_t start, uint64_t end,
@@ -19,7 +18,7 @@ static int count_mapped(const struct fs_change *change, uint64_t start, uint64_t
     struct fs_extent_cursor cursor;
     struct fs_extent extent;
     uint64_t mapped = 0;
-    int result = fs_extent_cursor_open(change->view, change->ino, start, &cursor);
+    int result = fs_extent_cursor_open(change->edit.view, change->ino, start, &cursor);
 
     if (result < 0)
         return result;
@@ -39,7 +38,7 @@ static int count_mapped(const struct fs_change *change, uint64_t start, uint64_t
 static int check_space(const struct fs_change *change, uint64_t start, uint64_t end)
 {
     uint64_t total, free_bytes, available, mapped;
-    int result = engine_space(change->fs->engine, &total, &free_bytes, &available);
+    int result = engine_space(change->edit.fs->engine, &total, &free_bytes, &available);
 
     if (result < 0 || end - start <= available)
         return result;
@@ -67,8 +66,8 @@ static int make_hole(struct fs_change *change, uint64_t start, uint64_t end, boo
     uint64_t stop = end < inode->size_bytes ? end : inode->size_bytes, removed;
 
     if (start < stop) {
-        int result =
-            fs_extent_punch(change->view, change->ino, start, stop, &change->batch, &removed);
+        int result = fs_extent_punch(change->edit.view, change->ino, start, stop,
+                                     change->edit.batch, &removed);
 
         if (result < 0)
             return result;

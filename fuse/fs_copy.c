@@ -10,7 +10,6 @@
 #include "fuse/fs_data.h"
 
 #include <errno.h>
-#include <linux/fs.h>
 #include <stdlib.h>
 
 /* Extents a batch. */
@@ -122,9 +121,10 @@ static int copy_in(struct copy *copy, struct fs_change *change, struct engine_vi
 
     end = to + *length;
     if (result == 0 && to < inode->size_bytes)
-        result = fs_extent_punch(change->view, change->ino, to, end, &change->batch, &removed);
+        result =
+            fs_extent_punch(change->edit.view, change->ino, to, end, change->edit.batch, &removed);
     if (result == 0)
-        batch_append(&change->batch, &puts);
+        batch_append(change->edit.batch, &puts);
     batch_free(&puts);
     if (result < 0)
         return result;
@@ -159,7 +159,7 @@ static int64_t copy_step(struct copy *copy, uint64_t from, uint64_t to, uint64_t
     if (result < 0)
         return result;
     copy->adopted_chunk_id = copy->copied_bytes = 0;
-    from_view = copy->from_live ? change.view : copy->source.location.view;
+    from_view = copy->from_live ? change.edit.view : copy->source.location.view;
     result = source_size(copy, from_view, &size);
     if (result == 0 && (change.inode.flags & FS_APPEND_FL) && to < change.inode.size_bytes)
         result = -EPERM;

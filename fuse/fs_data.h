@@ -9,7 +9,7 @@
 #ifndef VARVE_FUSE_FS_DATA_H
 #define VARVE_FUSE_FS_DATA_H
 
-#include "fuse/fs_internal.h"
+#include "fuse/fs_names.h"
 
 /* ---- extents (fs_extent.c) ---- */
 
@@ -27,7 +27,7 @@ int fs_extent_decode(const struct record *record, struct fs_extent *ret_extent);
 
 /* The extent whose last byte is exactly at `last`: 1, 0 (none), or negative. Cheaper than a walk.
  */
-int fs_extent_get(struct engine_view *view, uint64_t ino, uint64_t last, struct buffer *value,
+int fs_extent_get(struct engine_view *view, uint64_t ino, uint64_t last,
                   struct fs_extent *ret_extent);
 
 /* Narrow to `length` bytes from `offset` of the extent. */
@@ -70,12 +70,9 @@ int fs_source_load(const struct fs_source *source, struct fs_inode *ret_inode);
 /* ---- changing (fs_file.c) ---- */
 
 struct fs_change {
-    struct fs *fs;
+    struct fs_edit edit; /* locks, view, batch */
     uint64_t ino;
-    struct fs_locked locked;
-    struct engine_view *view;
     struct fs_inode inode; /* as loaded; the caller changes size and allocated bytes */
-    struct batch batch;
 };
 
 /* Lock a live regular file and load it. -EROFS, -EPERM (immutable), -EISDIR, -EINVAL, -ESTALE,

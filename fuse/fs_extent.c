@@ -56,15 +56,18 @@ int fs_extent_decode(const struct record *record, struct fs_extent *ret_extent)
     return 0;
 }
 
-int fs_extent_get(struct engine_view *view, uint64_t ino, uint64_t last, struct buffer *value,
+int fs_extent_get(struct engine_view *view, uint64_t ino, uint64_t last,
                   struct fs_extent *ret_extent)
 {
+    struct fs_scratch *scratch = fs_scratch_get();
     struct fs_key key;
     struct record record;
     int result;
 
+    if (scratch == NULL)
+        return -ENOMEM;
     fs_key_extent(&key, ino, last);
-    result = engine_view_get(view, fs_key_slice(&key), value, &record);
+    result = engine_view_get(view, fs_key_slice(&key), &scratch->record, &record);
     if (result <= 0)
         return result;
     result = fs_extent_decode(&record, ret_extent);

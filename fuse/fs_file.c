@@ -8,13 +8,10 @@
 #include "fuse/fs_data.h"
 
 #include <errno.h>
-#include <linux/fs.h>
 #include <stdlib.h>
 
 #define HANDLE_READ  UINT64_C(1)
 #define HANDLE_WRITE UINT64_C(3)
-
-#define CAPABILITY_XATTR "security.capability"
 
 /* ---- open files ---- */
 
@@ -120,61 +117,27 @@ static int check_changeable(const struct fs_inode *inode)
     return inode->flags & FS_IMMUTABLE_FL ? -EPERM : 0;
 }
 
-static int change_load(struct fs_change *change)
-{
-    uint64_t version;
-    int result;
-
-    change->view = engine_view_acquire(change->fs->engine);
-    if (change->view == NULL)
-        return -ENOMEM;
-    result = fs_inode_load(change->view, change->ino, &change->inode, &version);
-    if (result < 0)
-        return result == -ENOENT ? -ESTALE : result;
-    return check_changeable(&change->inode);
-}
-
 int fs_change_begin(struct fs *fs, uint64_t node, struct fs_change *change)
 {
-    int result;
+    int result = fs_node_check_writable(fs, node);
 
-    if (!fs_node_is_live(node) || fs->read_only)
-        return -EROFS;
-    change->fs = fs;
-    change->ino = node;
-    change->view = NULL;
-    change->batch = (struct batch){.count = 0};
-    fs_lock(fs, &node, 1, &change->locked);
-    result = change_load(change);
     if (result < 0)
-        fs_change_end(change);
-    return result;
+        return result;
+    result = fs_edit_begin(fs, &node, 1, &change->edit);
+    if (result < 0)
+        return result;
+    change->ino = node;
+    result = fs_inode_load(change->edit.view, node, &change->inode, NULL);
+    if (result == 0)
+        result = check_changeable(&change->inode);
+    if (result < 0)
+        fs_edit_end(&change->edit);
+    return result == -ENOENT ? -ESTALE : result;
 }
 
 void fs_change_end(struct fs_change *change)
 {
-    batch_free(&change->batch);
-    engine_view_release(change->view);
-    fs_unlock(change->fs, &change->locked);
-}
-
-/* A file whose content changes is no longer what was given the capability. */
-static int drop_capability(struct fs_change *change)
-{
-    struct buffer value = {.data = NULL};
-    struct fs_key key;
-    int result;
-
-    if (change->inode.xattrs == 0)
-        return 0;
-    fs_key_xattr(&key, change->ino, CAPABILITY_XATTR);
-    result = engine_view_get(change->view, fs_key_slice(&key), &value, NULL);
-    buffer_free(&value);
-    if (result <= 0)
-        return result;
-    batch_delete(&change->batch, fs_key_slice(&key));
-    change->inode.xattrs--;
-    return 0;
+    fs_edit_end(&change->edit);
 }
 
 /* sgid without group execution is not a privilege but was a mark for mandatory locking. */
@@ -187,19 +150,23 @@ static void drop_set_ids(struct fs_inode *inode)
 
 int fs_change_commit(struct fs_change *change, bool kill_privileges)
 {
-    int result;
+    struct fs_edit *edit = &change->edit;
+    struct fs_inode *inode = &change->inode;
+    int result = 0;
 
-    if (change->inode.allocated_bytes > change->inode.size_bytes) {
+    if (inode->allocated_bytes > inode->size_bytes) {
         log_error("inode %llu: its map and its count of mapped bytes do not agree; run fsck",
                   (unsigned long long)change->ino);
         return ERROR_CORRUPT;
     }
-    result = drop_capability(change);
+    /* A file whose content changes is no longer what was given the capability. */
+    if (inode->xattrs > 0)
+        result = fs_xattr_drop(edit->view, change->ino, inode, FS_XATTR_CAPABILITY, edit->batch);
     if (result < 0)
         return result;
     if (kill_privileges)
-        drop_set_ids(&change->inode);
-    change->inode.mtime = change->inode.ctime = fs_now();
-    fs_inode_put(&change->batch, change->ino, &change->inode);
-    return engine_write(change->fs->engine, &change->batch, NULL);
+        drop_set_ids(inode);
+    inode->mtime = inode->ctime = edit->now;
+    fs_inode_put(edit->batch, change->ino, inode);
+    return fs_edit_commit(edit);
 }

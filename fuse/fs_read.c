@@ -174,15 +174,13 @@ static int find_in_cell(struct engine_view *view, uint64_t ino, const struct fs_
                         uint64_t start, uint64_t end, struct fs_extent *ret_extent)
 {
     uint64_t cell_end = fs_grid_next(start);
-    struct buffer value = {.data = NULL};
     int result;
 
     if (cell_end > inode->size_bytes)
         cell_end = inode->size_bytes;
     if (end > cell_end)
         return 0;
-    result = fs_extent_get(view, ino, cell_end - 1, &value, ret_extent);
-    buffer_free(&value);
+    result = fs_extent_get(view, ino, cell_end - 1, ret_extent);
     return result > 0 ? ret_extent->start <= start : result;
 }
 

@@ -12,7 +12,6 @@
 #include "fuse/fs_data.h"
 
 #include <errno.h>
-#include <linux/fs.h>
 
 #include "engine/base/invariant.h"
 
@@ -26,21 +25,21 @@
 
 static int store(struct fs_change *change, const uint8_t *data, uint32_t size, uint64_t start)
 {
-    struct fs_statistics *statistics = &change->fs->statistics;
+    struct fs_statistics *statistics = &change->edit.fs->statistics;
     struct blob_ref ref;
     struct fs_key key;
     int result;
 
     fs_key_extent(&key, change->ino, start + size - 1);
     if (size <= FS_INLINE_MAX) {
-        batch_put(&change->batch, fs_key_slice(&key), slice_of(data, size));
+        batch_put(change->edit.batch, fs_key_slice(&key), slice_of(data, size));
         __atomic_fetch_add(&statistics->inline_writes, 1, __ATOMIC_RELAXED);
         return 0;
     }
-    result = engine_blob_append(change->fs->engine, data, size, &ref);
+    result = engine_blob_append(change->edit.fs->engine, data, size, &ref);
     if (result < 0)
         return result;
-    batch_put_reference(&change->batch, fs_key_slice(&key), &ref);
+    batch_put_reference(change->edit.batch, fs_key_slice(&key), &ref);
     __atomic_fetch_add(&statistics->blob_writes, 1, __ATOMIC_RELAXED);
     return 0;
 }
@@ -83,14 +82,13 @@ static int chain_collect(const struct fs_change *change, uint64_t offset, uint32
                          struct chain *chain)
 {
     uint64_t cell = offset & ~(uint64_t)(BLOB_FRAME_SIZE_MAX - 1), total = size;
-    struct buffer value = {.data = NULL};
     struct fs_extent extent;
     int result = 0;
 
     chain->start = offset;
     chain->count = chain->read_count = 0;
     while (chain->count < CHAIN_MAX && total < FS_SMALL_EXTENT && chain->start > cell) {
-        result = fs_extent_get(change->view, change->ino, chain->start - 1, &value, &extent);
+        result = fs_extent_get(change->edit.view, change->ino, chain->start - 1, &extent);
         if (result <= 0 || extent.length >= FS_SMALL_EXTENT || extent.start < cell)
             break;
         total += extent.length;
@@ -98,7 +96,6 @@ static int chain_collect(const struct fs_change *change, uint64_t offset, uint32
         if (extent.inlined && total <= FS_INLINE_MAX)
             break;
     }
-    buffer_free(&value);
     if (result < 0)
         return result;
     if (total > FS_INLINE_MAX && total < FS_SMALL_EXTENT && chain->count < CHAIN_MAX)
@@ -114,14 +111,14 @@ static int chain_store(struct fs_change *change, struct chain *chain, const uint
     struct fs_key key;
 
     if (chain->read_count > 0) {
-        int result = engine_blob_read(change->view, chain->reads, chain->read_count);
+        int result = engine_blob_read(change->edit.view, chain->reads, chain->read_count);
 
         if (result < 0)
             return result;
     }
     for (unsigned i = 0; i < chain->count; i++) {
         fs_key_extent(&key, change->ino, chain->lasts[i]);
-        batch_delete(&change->batch, fs_key_slice(&key));
+        batch_delete(change->edit.batch, fs_key_slice(&key));
     }
     memcpy(chain->bytes + CHAIN_BYTES_MAX, data, size);
     return store(change, chain->bytes + CHAIN_BYTES_MAX - before, before + size, chain->start);
@@ -209,15 +206,16 @@ static int write_range(struct fs_change *change, const uint8_t *data, uint64_t s
     cut.has_head = cut.has_tail = false;
     cut.removed_bytes = 0;
     if (start < inode->size_bytes)
-        result = fs_extent_cut(change->view, change->ino, start, end, true, &change->batch, &cut);
+        result = fs_extent_cut(change->edit.view, change->ino, start, end, true, change->edit.batch,
+                               &cut);
     if (result == 0)
         result = store_pieces(change, data, start, end, &cut);
     if (result < 0)
         return result;
     if (cut.has_head)
-        fs_extent_put(&change->batch, change->ino, &cut.head);
+        fs_extent_put(change->edit.batch, change->ino, &cut.head);
     if (cut.has_tail)
-        fs_extent_put(&change->batch, change->ino, &cut.tail);
+        fs_extent_put(change->edit.batch, change->ino, &cut.tail);
     inode->allocated_bytes += (end - start) - cut.removed_bytes;
     if (inode->size_bytes < end)
         inode->size_bytes = end;
