@@ -81,7 +81,8 @@ static int open_by_component(int directory, const char *name, int flags, mode_t 
 static int open_beneath(int directory, const char *name, int flags, mode_t mode)
 {
     struct open_how how = {
-        .flags = (uint64_t)flags,
+        /* With O_NOFOLLOW a link in place of a directory would be -ENOTDIR, not -ELOOP. */
+        .flags = (uint64_t)(flags & ~O_NOFOLLOW),
         .mode = (flags & O_CREAT) != 0 ? mode : 0,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
     };
