@@ -6,6 +6,14 @@
  * base_bytes * 10^(n-1). Also: tables with many deletes or any range tombstone sink to the last
  * level while nothing better is to do, so that deleted files give their space back; and tables that
  * refer to a blob chunk chosen for collection are rewritten where they are.
+ *
+ * Order:   the level that is furthest above its target, then relocation, then tombstones.
+ *          Sinking has to pay: what is rewritten is in proportion to the deletes and tombstones, or
+ *          the table has outlived several flushes. A table with nothing below it is rewritten in place.
+ * Safety:  a table of L0 is taken with all older ones, and every table of the output level that
+ *          touches the inputs' range is taken too, so what is written fits between those that stay.
+ *          Inputs of one level are neighbours, so no output spans a table that stays.
+ * Threads: the caller keeps others from setting `busy` meanwhile (engine's install lock, or one thread).
  */
 #ifndef VARVE_ENGINE_COMPACTION_PICK_H
 #define VARVE_ENGINE_COMPACTION_PICK_H
@@ -26,9 +34,9 @@ enum compaction_reason {
 struct compaction {
     enum compaction_reason reason;
     uint32_t input_level, output_level;
-    struct version_table **inputs; /* of input_level, then of output_level; referenced */
-    size_t input_count;            /* of input_level */
-    size_t output_input_count;     /* of output_level */
+    struct version_table **inputs; /* referenced; newest first, of output_level at the end */
+    size_t input_count;            /* of input_level; full: of all levels above output_level */
+    size_t output_input_count;     /* of output_level, when that is another one */
     bool bottom;       /* no deeper level overlaps: deletes and tombstones may be dropped */
     bool trivial_move; /* one input, no overlap below, nothing to drop: only its level changes */
 };
@@ -41,17 +49,22 @@ struct compaction_policy {
     size_t relocate_count;
 };
 
-/* 1 and a compaction to run (the caller frees it), 0 for none, -ENOMEM. Skips busy tables. */
+/* 1 and a compaction to run (the caller frees it), 0 for none, -ENOMEM. What would need a busy table is
+ * not picked. input_level == output_level: the inputs are rewritten where they are. */
 int compaction_pick(const struct version *version, const struct compaction_policy *policy,
                     struct compaction *ret_compaction);
 void compaction_free(struct compaction *compaction); /* members; unrefs the tables */
 
-/* All tables into the last level that holds any (varve's "to the last level"; tests, GC). */
+/* All tables into the last level that holds any, L1 at least. 0 also when a table is busy, or when
+ * all lie there already and none has a delete or a tombstone. */
 int compaction_pick_full(const struct version *version, struct compaction *ret_compaction);
 
 /*
- * Blob chunks to collect: those whose live share is below `live_percent_max` of `size of chunk`, or
- * that are small while many small ones exist; not those in `pinned` (sorted ids: snapshots hold them).
+ * Blob chunks to collect: those with a live share below `live_percent_max` (at most 50: alignment may
+ * waste nearly half of a chunk) of their frames, and, if there are many small ones, those, provided
+ * that few tables refer to them (each table rewritten begins a chunk of its own). Chunks without
+ * references are not collected but deleted: they are left out. So are those in `pinned` (sorted
+ * ids): pass all that copying would not free, or small ones are collected over and over.
  * Writes at most `room` ids, sorted; returns the number.
  */
 size_t compaction_pick_blobs(const struct version *version, const struct chunk_identity *blobs,
