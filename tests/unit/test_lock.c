@@ -6,12 +6,12 @@
  */
 #include "engine/base/lock.h"
 
-#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -146,36 +146,57 @@ static void shared_lock_lets_readers_in_together(void **state)
     shared_destroy(&shared);
 }
 
-static void *read_without_pause(void *context)
+static void *write_once(void *context)
 {
     struct shared *shared = context;
-    bool stop = false;
 
-    while (!stop) {
-        lock_shared_acquire_read(&shared->lock_shared);
-        stop = shared->is_ready;
-        sched_yield();
-        lock_shared_release(&shared->lock_shared);
-    }
+    lock_shared_acquire_write(&shared->lock_shared);
+    shared->count++;
+    lock_shared_release(&shared->lock_shared);
     return NULL;
 }
 
-/* The threads end only because a writer gets in between readers that overlap. */
-static void readers_do_not_starve_a_writer(void **state)
+static void *read_count(void *context)
 {
+    struct shared *shared = context;
+
+    lock_shared_acquire_read(&shared->lock_shared);
+    shared->copy = shared->count;
+    lock_shared_release(&shared->lock_shared);
+    return NULL;
+}
+
+/* A reader comes while a writer waits for an earlier reader: did it see the write? */
+static bool reader_came_after_writer(void)
+{
+    static const struct timespec pause = {.tv_nsec = 5000000};
     struct shared shared;
-    pthread_t threads[4];
+    pthread_t writer, reader;
+    bool result;
+
+    shared_init(&shared);
+    lock_shared_acquire_read(&shared.lock_shared);
+    assert_int_equal(pthread_create(&writer, NULL, write_once, &shared), 0);
+    nanosleep(&pause, NULL);
+    assert_int_equal(pthread_create(&reader, NULL, read_count, &shared), 0);
+    nanosleep(&pause, NULL);
+    lock_shared_release(&shared.lock_shared);
+    assert_int_equal(pthread_join(writer, NULL), 0);
+    assert_int_equal(pthread_join(reader, NULL), 0);
+    result = shared.copy == 1;
+    shared_destroy(&shared);
+    return result;
+}
+
+/* The pauses make the order likely, not certain: what happens mostly counts. */
+static void waiting_writer_goes_before_later_readers(void **state)
+{
+    int attempts = 0, ordered = 0;
 
     (void)state;
-    shared_init(&shared);
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, read_without_pause, &shared), 0);
-    lock_shared_acquire_write(&shared.lock_shared);
-    shared.is_ready = true;
-    lock_shared_release(&shared.lock_shared);
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    shared_destroy(&shared);
+    for (; attempts < 20 || (ordered <= attempts / 2 && attempts < 200); attempts++)
+        ordered += reader_came_after_writer();
+    assert_true(ordered > attempts / 2);
 }
 
 static void *wake(void *context)
@@ -367,7 +388,7 @@ int main(void)
         cmocka_unit_test(lock_excludes),
         cmocka_unit_test(shared_lock_shows_readers_no_half_write),
         cmocka_unit_test(shared_lock_lets_readers_in_together),
-        cmocka_unit_test(readers_do_not_starve_a_writer),
+        cmocka_unit_test(waiting_writer_goes_before_later_readers),
         cmocka_unit_test(wait_releases_the_lock_and_has_it_again),
         cmocka_unit_test(timed_wait_ends_at_its_deadline_and_not_before),
         cmocka_unit_test(timed_wait_says_when_it_was_woken),
