@@ -25,8 +25,8 @@ enum lock_rank {
     LOCK_RANK_BLOB = 44,
     LOCK_RANK_WAL = 48,
     LOCK_RANK_MEMTABLE = 52,
+    LOCK_RANK_ENGINE_CHECKPOINT = 54, /* the list of checkpoints */
     LOCK_RANK_ENGINE_VIEW = 56, /* superversion pointer, view list */
-    LOCK_RANK_ENGINE_CHECKPOINT = 58, /* the list of checkpoints; nothing but leaves under it */
     LOCK_RANK_MANIFEST = 60,
     LOCK_RANK_TABLE_CACHE = 64,
     LOCK_RANK_BLOCK_CACHE = 68,

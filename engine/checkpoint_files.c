@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * checkpoint_files.c - the directory of a checkpoint: made, recognised, taken away
+ *
+ * Made in tmp/, complete and synced, then renamed into checkpoints/: under its name it is whole or not
+ * there. Sync order: linked and copied files with their link counts (syncfs: without a journal a
+ * directory sync leaves stale link counts on disk, and deleting the source names would free the
+ * blocks), chunks/, the sealed manifest, CURRENT, the directory, then both parents.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/engine_internal.h"
+
+#define COPY_BUFFER_BYTES (1024 * 1024)
+
+static void working_name(char to[64], uint64_t id)
+{
+    snprintf(to, 64, "checkpoint-%016llx", (unsigned long long)id);
+}
+
+static void deleted_name(char to[64], uint64_t id)
+{
+    snprintf(to, 64, "deleted-%016llx", (unsigned long long)id);
+}
+
+/* ---- linking and copying ---- */
+
+static int copy_bytes(struct io *io, struct io_file *from, struct io_file *to)
+{
+    uint8_t *data = malloc(COPY_BUFFER_BYTES);
+    uint64_t offset = 0;
+    int result = data != NULL ? 0 : -ENOMEM;
+
+    while (result == 0) {
+        int64_t count = io_read(io, from, data, COPY_BUFFER_BYTES, offset);
+
+        if (count <= 0) {
+            result = (int)count;
+            break;
+        }
+        result = io_write(io, to, data, (size_t)count, offset);
+        offset += (uint64_t)count;
+    }
+    free(data);
+    return result;
+}
+
+static int copy_file(struct io *io, struct io_file *from_directory, struct io_file *to_directory,
+                     const char *name)
+{
+    struct io_file *from = NULL, *to = NULL;
+    int result = io_open(io, from_directory, name, IO_OPEN_READ, 0, &from);
+
+    if (result == 0)
+        result = io_open(io, to_directory, name, IO_OPEN_WRITE | IO_OPEN_CREATE, 0600, &to);
+    if (result == 0 && io_clone(io, from, to) < 0)
+        result = copy_bytes(io, from, to);
+    if (result == 0)
+        result = io_chmod(io, to, 0444);
+    if (result == 0)
+        result = io_sync(io, to, false);
+    if (result < 0 && to != NULL)
+        (void)io_unlink(io, to_directory, name); /* no partial file stays (R49) */
+    io_close(io, to);
+    io_close(io, from);
+    return result;
+}
+
+int checkpoint_files_link(struct io *io, struct io_file *from_directory,
+                          struct io_file *to_directory, const char *name)
+{
+    int result = io_link(io, from_directory, name, to_directory, name);
+
+    if (result != -EMLINK && result != -EXDEV)
+        return result;
+    result = copy_file(io, from_directory, to_directory, name);
+    return result < 0 ? result : 1;
+}
+
+static int link_chunk(struct store *store, struct io_file *chunks,
+                      const struct chunk_identity *identity, struct checkpoint_numbers *numbers)
+{
+    char name[CHUNK_NAME_SIZE];
+    int result;
+
+    chunk_name(name, identity);
+    result = checkpoint_files_link(store->io, store->chunks, chunks, name);
+    if (result < 0) {
+        log_error("checkpoint: chunk %s could not be linked: %s", name, error_text(result));
+        return result;
+    }
+    if (result == 0) {
+        numbers->linked_files++;
+        numbers->linked_bytes += identity->file_size_bytes;
+    } else {
+        numbers->copied_files++;
+        numbers->copied_bytes += identity->file_size_bytes;
+    }
+    return 0;
+}
+
+static int fill_chunks(struct store *store, const struct sealed_manifest *plan,
+                       struct io_file *directory, struct checkpoint_numbers *numbers)
+{
+    struct io_file *chunks = NULL;
+    int result = io_mkdir(store->io, directory, "chunks", 0755);
+
+    if (result == 0)
+        result = io_open(store->io, directory, "chunks", IO_OPEN_DIRECTORY, 0, &chunks);
+    for (size_t i = 0; result == 0 && i < plan->table_count; i++)
+        result = link_chunk(store, chunks, &plan->tables[i].meta.identity, numbers);
+    for (size_t i = 0; result == 0 && i < plan->blob_count; i++)
+        result = link_chunk(store, chunks, &plan->blobs[i], numbers);
+    if (result == 0)
+        result = io_sync_filesystem(store->io, chunks);
+    if (result == 0)
+        result = io_sync(store->io, chunks, false);
+    io_close(store->io, chunks);
+    return result;
+}
+
+static int write_format(struct store *store, struct io_file *directory)
+{
+    uint8_t bytes[STORE_FORMAT_SIZE];
+    struct io_file *file = NULL;
+    int result = io_open(store->io, directory, "FORMAT", IO_OPEN_WRITE | IO_OPEN_CREATE, 0444, &file);
+
+    store_format_encode(&store->format, bytes);
+    if (result == 0)
+        result = io_write(store->io, file, bytes, sizeof bytes, 0);
+    if (result == 0)
+        result = io_sync(store->io, file, false);
+    io_close(store->io, file);
+    return result;
+}
+
+static int make_working_directory(struct store *store, const struct sealed_manifest *plan,
+                                  const char *working, struct checkpoint_numbers *numbers)
+{
+    struct io_file *directory = NULL;
+    int result = io_mkdir(store->io, store->tmp, working, 0755);
+
+    if (result == 0)
+        result = io_open(store->io, store->tmp, working, IO_OPEN_DIRECTORY, 0, &directory);
+    if (result == 0)
+        result = fill_chunks(store, plan, directory, numbers);
+    if (result == 0)
+        result = write_format(store, directory);
+    if (result == 0)
+        result = sealed_manifest_write(store->io, directory, plan, &numbers->manifest_hash);
+    if (result == 0)
+        result = io_sync(store->io, directory, false);
+    io_close(store->io, directory);
+    return result;
+}
+
+int checkpoint_files_make(struct store *store, const struct sealed_manifest *plan, const char *name,
+                          struct checkpoint_numbers *ret_numbers)
+{
+    struct checkpoint_numbers numbers = {0};
+    char working[64];
+    int result;
+
+    working_name(working, plan->checkpoint_id);
+    result = store_remove_tree(store->io, store->tmp, working);
+    if (result == 0)
+        result = make_working_directory(store, plan, working, &numbers);
+    if (result < 0)
+        goto fail;
+    result = checkpoint_files_match(store, name, plan->checkpoint_id);
+    if (result > 0) {
+        /* A crash came between the rename and the manifest's word. */
+        (void)store_remove_tree(store->io, store->tmp, working);
+    } else {
+        result = io_rename(store->io, store->tmp, working, store->checkpoints, name);
+        if (result < 0)
+            goto fail;
+    }
+    result = io_sync(store->io, store->checkpoints, false);
+    if (result == 0)
+        result = io_sync(store->io, store->tmp, false);
+    if (result < 0)
+        return result;
+    *ret_numbers = numbers;
+    return 0;
+fail:
+    (void)store_remove_tree(store->io, store->tmp, working);
+    return result;
+}
+
+/* ---- recognising ---- */
+
+int checkpoint_files_match(struct store *store, const char *name, uint64_t id)
+{
+    struct sealed_manifest manifest = {0};
+    struct checksum128 hash;
+    struct io_file *directory = NULL;
+    int result = io_open(store->io, store->checkpoints, name, IO_OPEN_DIRECTORY, 0, &directory);
+
+    if (result == -ENOENT || result == -ENOTDIR || result == -ELOOP)
+        return 0;
+    if (result < 0)
+        return result;
+    result = sealed_manifest_read(store->io, directory, &manifest, &hash);
+    io_close(store->io, directory);
+    if (result == 0)
+        result = manifest.checkpoint_id == id &&
+                 memcmp(manifest.store_uuid, store->format.uuid, STORE_UUID_SIZE) == 0;
+    else if (error_errno(result) == -EIO || result == ERROR_NOT_STORE)
+        result = 0; /* damaged or incomplete: not this one */
+    sealed_manifest_free(&manifest);
+    return result;
+}
+
+struct find_context {
+    struct store *store;
+    uint64_t id;
+    char *name;
+};
+
+static int find_visit(void *context, const char *name)
+{
+    struct find_context *find = context;
+
+    if (checkpoint_files_match(find->store, name, find->id) != 1)
+        return 0;
+    snprintf(find->name, 256, "%s", name);
+    return 1;
+}
+
+int checkpoint_files_find(struct store *store, uint64_t id, char ret_name[256])
+{
+    struct find_context find = {store, id, ret_name};
+
+    return io_list(store->io, store->checkpoints, find_visit, &find);
+}
+
+/* ---- taking away ---- */
+
+int checkpoint_files_detach(struct store *store, const char *name, uint64_t id)
+{
+    char away[64];
+    int result = checkpoint_files_match(store, name, id);
+
+    if (result <= 0)
+        return result;
+    deleted_name(away, id);
+    return io_rename(store->io, store->checkpoints, name, store->tmp, away);
+}
+
+int checkpoint_files_remove_deleted(struct store *store, uint64_t id)
+{
+    char away[64];
+
+    deleted_name(away, id);
+    return store_remove_tree(store->io, store->tmp, away);
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.c - opening, closing, the latch, options
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/engine_internal.h"
+
+#define CHANGE_LOG_ENTRIES_MAX 4096
+#define MANIFEST_MAP_BYTES     (64 * 1024 * 1024)
+
+void engine_options_default(struct engine_options *options)
+{
+    *options = (struct engine_options){
+        .memtable_bytes = 32 * 1024 * 1024,
+        .memtables_max = 3,
+        .block_cache_bytes = 64 * 1024 * 1024,
+        .wal_segment_bytes = 16 * 1024 * 1024,
+        .wal_buffer_bytes = 8 * 1024 * 1024,
+        .blob_buffers = 16,
+        .sync_window_ms = 1000,
+        .descriptors_max = 256,
+        .table_bytes = 16 * 1024 * 1024,
+        .level_base_bytes = 64 * 1024 * 1024,
+    };
+}
+
+/* ---- the latch ---- */
+
+int engine_latch(struct engine *engine, int error, const char *what)
+{
+    int none = 0;
+
+    if (error == ERROR_LATCHED)
+        return error;
+    lock_acquire(&engine->latch_lock);
+    if (atomic_compare_exchange_strong(&engine->latch_error, &none, error)) {
+        snprintf(engine->latch_text, sizeof engine->latch_text, "%s: %s", what, error_text(error));
+        log_error("store %s is read-only from now on: %s", engine->path, engine->latch_text);
+    }
+    lock_release(&engine->latch_lock);
+    return error;
+}
+
+bool engine_latched(const struct engine *engine)
+{
+    return atomic_load_explicit(&engine->latch_error, memory_order_acquire) != 0;
+}
+
+int engine_latch_reason(struct engine *engine, const char **ret_text)
+{
+    int error = atomic_load_explicit(&engine->latch_error, memory_order_acquire);
+
+    if (error != 0 && ret_text != NULL) {
+        lock_acquire(&engine->latch_lock); /* the text is complete once the lock is free */
+        *ret_text = engine->latch_text;
+        lock_release(&engine->latch_lock);
+    }
+    return error;
+}
+
+void engine_wake_locked(struct engine *engine)
+{
+    pthread_cond_broadcast(&engine->room);
+    pthread_cond_broadcast(&engine->commit_done);
+    pthread_cond_broadcast(&engine->log_wanted);
+    pthread_cond_broadcast(&engine->flush_wanted);
+}
+
+/* ---- construction ---- */
+
+static struct engine *engine_new(const struct engine_options *options)
+{
+    struct engine *engine = calloc(1, sizeof *engine);
+
+    if (engine == NULL)
+        return NULL;
+    engine->options = *options;
+    engine->io = options->io;
+    engine->path = strdup(options->path);
+    engine->pins.next = engine->pins.previous = &engine->pins;
+    engine->epoch = 1;
+    engine->fills_tail = &engine->fills;
+    engine->generations_tail = &engine->generations;
+    engine->jobs_tail = &engine->jobs;
+    lock_init(&engine->latch_lock, LOCK_RANK_LEAF);
+    lock_init(&engine->write_lock, LOCK_RANK_ENGINE_WRITE);
+    lock_init(&engine->view_lock, LOCK_RANK_ENGINE_VIEW);
+    lock_init(&engine->install_lock, LOCK_RANK_ENGINE_INSTALL);
+    lock_init(&engine->checkpoint_lock, LOCK_RANK_ENGINE_CHECKPOINT);
+    lock_init(&engine->work_lock, LOCK_RANK_LEAF);
+    lock_shared_init(&engine->catalogue_lock, LOCK_RANK_TABLE_CACHE);
+    lock_condition_init(&engine->room);
+    lock_condition_init(&engine->commit_done);
+    lock_condition_init(&engine->log_wanted);
+    lock_condition_init(&engine->flush_wanted);
+    lock_condition_init(&engine->checkpoint_changed);
+    lock_condition_init(&engine->work_wanted);
+    lock_condition_init(&engine->work_done);
+    return engine;
+}
+
+static void engine_free(struct engine *engine)
+{
+    blob_writer_close(engine->blob_writer);
+    wal_close(engine->wal);
+    superversion_unref(engine->super);
+    for (size_t i = 0; i < engine->checkpoint_count; i++)
+        checkpoint_unref(engine->checkpoints[i]);
+    while (engine->generations != NULL) {
+        struct generation *next = engine->generations->next;
+
+        memtable_unref(engine->generations->memtable);
+        checkpoint_unref(engine->generations->checkpoint);
+        free(engine->generations);
+        engine->generations = next;
+    }
+    while (engine->fills != NULL) {
+        struct fill *next = engine->fills->next;
+
+        engine_fill_free(engine->fills);
+        engine->fills = next;
+    }
+    engine_fill_free(engine->fill);
+    engine_fill_free(engine->spare_fill);
+    engine_obsolete_free(engine);
+    blob_reader_close(engine->blob_reader);
+    checkpoint_source_free(engine->sealed_source);
+    checkpoint_plan_free(engine->sealed);
+    block_cache_free(engine->cache);
+    manifest_close(engine->manifest);
+    store_close(engine->store);
+    free(engine->checkpoints);
+    free(engine->catalogue);
+    free(engine->adopted);
+    lock_destroy(&engine->latch_lock);
+    lock_destroy(&engine->write_lock);
+    lock_destroy(&engine->view_lock);
+    lock_destroy(&engine->install_lock);
+    lock_destroy(&engine->checkpoint_lock);
+    lock_destroy(&engine->work_lock);
+    lock_shared_destroy(&engine->catalogue_lock);
+    pthread_cond_destroy(&engine->room);
+    pthread_cond_destroy(&engine->commit_done);
+    pthread_cond_destroy(&engine->log_wanted);
+    pthread_cond_destroy(&engine->flush_wanted);
+    pthread_cond_destroy(&engine->checkpoint_changed);
+    pthread_cond_destroy(&engine->work_wanted);
+    pthread_cond_destroy(&engine->work_done);
+    free(engine->path);
+    free(engine);
+}
+
+/* ---- opening ---- */
+
+/* A checkpoint directory: its sealed manifest is all there is. */
+static int open_checkpoint(struct engine *engine)
+{
+    struct version *version = NULL;
+    struct checksum128 hash;
+    int result;
+
+    engine->sealed = calloc(1, sizeof *engine->sealed);
+    if (engine->sealed == NULL)
+        return -ENOMEM;
+    result = sealed_manifest_read(engine->io, engine->store->root, engine->sealed, &hash);
+    if (result == 0 &&
+        memcmp(engine->sealed->store_uuid, engine->store->format.uuid, STORE_UUID_SIZE) != 0)
+        result = ERROR_FOREIGN;
+    if (result == 0)
+        result = checkpoint_source_open(engine, engine->store->root, engine->sealed, &version,
+                                        &engine->sealed_source);
+    for (size_t i = 0; result == 0 && i < engine->sealed->blob_count; i++) {
+        char name[CHUNK_NAME_SIZE];
+        struct stat status;
+
+        chunk_name(name, &engine->sealed->blobs[i]);
+        result = io_stat_at(engine->io, engine->sealed_source->chunk_directory, name, &status);
+        if (result == -ENOENT) {
+            log_error("%s: chunk %s is missing", engine->path, name);
+            result = ERROR_MISSING_CHUNK;
+        } else if (result == 0 &&
+                   (uint64_t)status.st_size != engine->sealed->blobs[i].file_size_bytes) {
+            log_error("%s: chunk %s has the wrong size", engine->path, name);
+            result = ERROR_TRUNCATED;
+        }
+    }
+    for (uint32_t level = 0; result == 0 && level < VERSION_LEVELS; level++) {
+        for (size_t i = 0; result == 0 && i < version->counts[level]; i++) {
+            struct table_reader *reader;
+
+            result = version_table_reader(version->levels[level][i], &reader);
+        }
+    }
+    if (result == 0) {
+        engine->super = superversion_new(version, NULL, 0);
+        result = engine->super != NULL ? 0 : -ENOMEM;
+        engine->blob_reader = engine->sealed_source->blobs;
+        engine->sealed_source->blobs = NULL;
+        atomic_store(&engine->visible_sequence, engine->sealed->sequence);
+        atomic_store(&engine->durable_sequence, engine->sealed->sequence);
+        engine->next_sequence = engine->sealed->sequence + 1;
+    }
+    version_unref(version);
+    return result;
+}
+
+static int open_live(struct engine *engine)
+{
+    struct manifest_options options = {
+        .map_size_bytes = MANIFEST_MAP_BYTES,
+        .change_log_entries_max = CHANGE_LOG_ENTRIES_MAX,
+    };
+    char path[4096];
+    int result;
+
+    if (snprintf(path, sizeof path, "%s/manifest", engine->store->path) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    options.path = path;
+    result = manifest_open(&options, &engine->manifest);
+    if (result == 0)
+        result = engine_recover(engine);
+    return result;
+}
+
+static int start_thread(pthread_t *thread, bool *started, void *(*body)(void *), void *context)
+{
+    int result = pthread_create(thread, NULL, body, context);
+
+    *started = result == 0;
+    return -result;
+}
+
+static int start_threads(struct engine *engine)
+{
+    int result = start_thread(&engine->log_thread, &engine->log_started, engine_log_main, engine);
+
+    if (result == 0)
+        result = start_thread(&engine->flush_thread, &engine->flush_started, engine_flush_main, engine);
+    if (result == 0)
+        result = start_thread(&engine->compaction_thread, &engine->compaction_started,
+                              engine_compaction_main, engine);
+    if (result == 0)
+        result = start_thread(&engine->checkpoint_thread, &engine->checkpoint_started,
+                              engine_checkpoint_main, engine);
+    if (result == 0)
+        engine_compaction_wake(engine);
+    return result;
+}
+
+static void stop_threads(struct engine *engine)
+{
+    lock_acquire(&engine->write_lock);
+    engine->stopping = true;
+    engine_wake_locked(engine);
+    lock_release(&engine->write_lock);
+    if (engine->log_started)
+        pthread_join(engine->log_thread, NULL);
+    if (engine->flush_started)
+        pthread_join(engine->flush_thread, NULL);
+    lock_acquire(&engine->checkpoint_lock);
+    engine->checkpoint_stopping = true;
+    pthread_cond_broadcast(&engine->checkpoint_changed);
+    lock_release(&engine->checkpoint_lock);
+    if (engine->checkpoint_started)
+        pthread_join(engine->checkpoint_thread, NULL);
+    if (engine->compaction_started) {
+        engine_compaction_wake(engine);
+        pthread_join(engine->compaction_thread, NULL);
+    }
+}
+
+int engine_open(const struct engine_options *options, struct engine **ret_engine)
+{
+    struct engine *engine = engine_new(options);
+    int result;
+
+    if (engine == NULL || engine->path == NULL) {
+        free(engine);
+        return -ENOMEM;
+    }
+    /* A live store opened read-only may need its log replayed, as any journalled filesystem does. */
+    result = store_open(engine->io, options->path, true, &engine->store);
+    if (result == -EROFS)
+        result = store_open(engine->io, options->path, false, &engine->store);
+    if (result < 0)
+        goto fail;
+    engine->cache = block_cache_new(options->block_cache_bytes);
+    if (engine->cache == NULL) {
+        result = -ENOMEM;
+        goto fail;
+    }
+    engine->source = (struct version_source){engine->io, engine->store->chunks,
+                                             engine->store->format.uuid, engine->cache};
+    result = engine->store->kind == STORE_CHECKPOINT ? open_checkpoint(engine) : open_live(engine);
+    if (result < 0)
+        goto fail;
+    if (engine->store->kind == STORE_LIVE) {
+        result = start_threads(engine);
+        if (result < 0) {
+            stop_threads(engine);
+            goto fail;
+        }
+    }
+    engine->read_only = options->read_only || engine->store->kind == STORE_CHECKPOINT;
+    *ret_engine = engine;
+    return 0;
+fail:
+    engine_free(engine);
+    return result;
+}
+
+/* ---- closing ---- */
+
+static int mark_clean(struct engine *engine)
+{
+    struct manifest_scalars scalars;
+    struct manifest_edit edit = {.scalars = &scalars};
+    int result;
+
+    lock_acquire(&engine->install_lock);
+    engine_scalars_locked(engine, &scalars);
+    scalars.clean = true;
+    result = manifest_commit(engine->manifest, &edit);
+    lock_release(&engine->install_lock);
+    return result;
+}
+
+int engine_close(struct engine *engine)
+{
+    int result = 0;
+
+    if (engine->store->kind == STORE_LIVE) {
+        engine->read_only = false; /* flushing what recovery replayed is no user's write */
+        if (engine_latched(engine))
+            result = ERROR_LATCHED;
+        if (result == 0)
+            result = engine_sync(engine, engine_sequence(engine));
+        if (result == 0)
+            result = engine_flush(engine);
+        stop_threads(engine);
+        if (result == 0 && engine_latched(engine))
+            result = ERROR_LATCHED;
+        if (result == 0)
+            result = mark_clean(engine);
+    }
+    engine_free(engine);
+    return result;
+}
+
+/* ---- small questions ---- */
+
+bool engine_is_read_only(const struct engine *engine)
+{
+    return engine->read_only;
+}
+
+const uint8_t *engine_uuid(const struct engine *engine)
+{
+    return engine->store->format.uuid;
+}
+
+uint64_t engine_sequence(struct engine *engine)
+{
+    return atomic_load_explicit(&engine->visible_sequence, memory_order_acquire);
+}
+
+int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
+                       struct blob_ref *ret_ref)
+{
+    int result;
+
+    if (engine->read_only)
+        return -EROFS;
+    if (engine_latched(engine))
+        return ERROR_LATCHED;
+    result = blob_writer_append(engine->blob_writer, data, size, ret_ref);
+    if (result < 0 && result != -ENOMEM)
+        engine_latch(engine, result, "blob data");
+    return result;
+}
+
+int engine_space(struct engine *engine, uint64_t *ret_total, uint64_t *ret_free,
+                 uint64_t *ret_available)
+{
+    struct statvfs space;
+    int result = io_space(engine->io, engine->store->root, &space);
+
+    if (result < 0)
+        return result;
+    *ret_total = (uint64_t)space.f_blocks * space.f_frsize;
+    *ret_free = (uint64_t)space.f_bfree * space.f_frsize;
+    *ret_available = (uint64_t)space.f_bavail * space.f_frsize;
+    return 0;
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_collect.c - chunks that nothing reachable refers to, and their deletion
+ *
+ * A table leaves the version at the commit of a compaction; a blob chunk is dead when neither the
+ * present version nor a memtable refers to it. Either gets the next epoch. Whoever could still see
+ * it, or could put a reference to it into a batch, began with an older pin: when no pin of that epoch or
+ * an older one is left, a blob is looked at once more, the manifest forgets it, and the file goes.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/engine_internal.h"
+
+static void obsolete_add(struct engine *engine, const struct chunk_identity *identity)
+{
+    struct obsolete *obsolete = malloc(sizeof *obsolete);
+
+    if (obsolete == NULL) {
+        /* A table's file is found as an orphan at the next open; a blob is noted again next time. */
+        log_warning("out of memory: chunk %016llx stays until the next start",
+                    (unsigned long long)identity->id);
+        return;
+    }
+    obsolete->identity = *identity;
+    lock_acquire(&engine->view_lock);
+    obsolete->epoch = engine->epoch++;
+    obsolete->next = engine->obsolete;
+    engine->obsolete = obsolete;
+    lock_release(&engine->view_lock);
+}
+
+void engine_obsolete_table(struct engine *engine, const struct chunk_identity *identity)
+{
+    obsolete_add(engine, identity);
+}
+
+void engine_obsolete_free(struct engine *engine)
+{
+    while (engine->obsolete != NULL) {
+        struct obsolete *next = engine->obsolete->next;
+
+        free(engine->obsolete);
+        engine->obsolete = next;
+    }
+}
+
+static bool blob_is_referenced(struct engine *engine, uint64_t id)
+{
+    struct superversion *super = engine_super(engine);
+    bool referenced = version_find_blob(super->version, id) != NULL;
+
+    for (size_t i = 0; !referenced && i < super->memtable_count; i++)
+        referenced = memtable_refers_to(super->memtables[i], id);
+    superversion_unref(super);
+    return referenced;
+}
+
+static bool obsolete_is_noted(struct engine *engine, uint64_t id)
+{
+    bool noted = false;
+
+    lock_acquire(&engine->view_lock);
+    for (const struct obsolete *entry = engine->obsolete; entry != NULL && !noted; entry = entry->next)
+        noted = entry->identity.id == id;
+    lock_release(&engine->view_lock);
+    return noted;
+}
+
+static void note_dead_blobs(struct engine *engine)
+{
+    struct chunk_identity *all;
+    size_t count;
+
+    if (catalogue_copy(engine, &all, &count) < 0)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (!blob_is_referenced(engine, all[i].id) && !obsolete_is_noted(engine, all[i].id))
+            obsolete_add(engine, &all[i]);
+    free(all);
+}
+
+/* Cut off what no pin can see any more. */
+static struct obsolete *take_unseen(struct engine *engine)
+{
+    struct obsolete *taken = NULL, **link;
+    uint64_t oldest;
+
+    lock_acquire(&engine->view_lock);
+    oldest = engine->pins.next != &engine->pins ? engine->pins.next->epoch : UINT64_MAX;
+    link = &engine->obsolete;
+    while (*link != NULL) {
+        struct obsolete *entry = *link;
+
+        if (entry->epoch < oldest) {
+            *link = entry->next;
+            entry->next = taken;
+            taken = entry;
+        } else {
+            link = &entry->next;
+        }
+    }
+    lock_release(&engine->view_lock);
+    return taken;
+}
+
+static void delete_file(struct engine *engine, const struct chunk_identity *identity)
+{
+    char name[CHUNK_NAME_SIZE];
+    int result;
+
+    chunk_name(name, identity);
+    result = io_unlink(engine->io, engine->store->chunks, name);
+    if (result < 0 && result != -ENOENT)
+        log_warning("chunk %s could not be deleted: %s", name, error_text(result));
+}
+
+/* The epoch of the oldest pin. */
+static uint64_t oldest_epoch(struct engine *engine)
+{
+    uint64_t oldest;
+
+    lock_acquire(&engine->view_lock);
+    oldest = engine->pins.next != &engine->pins ? engine->pins.next->epoch : UINT64_MAX;
+    lock_release(&engine->view_lock);
+    return oldest;
+}
+
+/* Somebody may still be about to write references to the chunk; install_lock held. */
+static bool adopted_is_pinned(struct engine *engine, uint64_t id)
+{
+    uint64_t oldest = oldest_epoch(engine);
+    bool pinned = false;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < engine->adopted_count; i++) {
+        if (engine->adopted[i].epoch < oldest)
+            continue;
+        pinned |= engine->adopted[i].chunk_id == id;
+        engine->adopted[kept++] = engine->adopted[i];
+    }
+    engine->adopted_count = kept;
+    return pinned;
+}
+
+/* Blobs that are dead still: out of the manifest in one commit, then their files. Others are dropped
+ * from the list. install_lock held. */
+static int forget_blobs_locked(struct engine *engine, struct obsolete **list)
+{
+    struct manifest_edit edit = {0};
+    struct obsolete **link = list;
+    uint64_t *ids;
+    size_t count = 0;
+    int result = 0;
+
+    for (const struct obsolete *entry = *list; entry != NULL; entry = entry->next)
+        count++;
+    ids = malloc((count + 1) * sizeof *ids);
+    if (ids == NULL)
+        return -ENOMEM;
+    count = 0;
+    while (*link != NULL) {
+        struct obsolete *entry = *link;
+
+        if (entry->identity.kind == CHUNK_BLOB) {
+            if (blob_is_referenced(engine, entry->identity.id) ||
+                adopted_is_pinned(engine, entry->identity.id) ||
+                !catalogue_find(engine, entry->identity.id, NULL)) {
+                *link = entry->next;
+                free(entry);
+                continue;
+            }
+            ids[count++] = entry->identity.id;
+        }
+        link = &entry->next;
+    }
+    if (count > 0) {
+        edit.remove_blobs = ids;
+        edit.remove_blob_count = count;
+        result = engine_install_locked(engine, &edit, NULL, 0, NULL);
+        for (size_t i = 0; result == 0 && i < count; i++)
+            catalogue_remove(engine, ids[i]);
+    }
+    free(ids);
+    return result;
+}
+
+void engine_collect(struct engine *engine)
+{
+    struct obsolete *list;
+    int result;
+
+    if (engine_latched(engine))
+        return;
+    note_dead_blobs(engine);
+    list = take_unseen(engine);
+    if (list == NULL)
+        return;
+    /* Files go under the lock too, so that adopting a chunk never meets a half deleted one. */
+    lock_acquire(&engine->install_lock);
+    result = forget_blobs_locked(engine, &list);
+    while (list != NULL) {
+        struct obsolete *next = list->next;
+
+        if (result == 0) {
+            if (list->identity.kind == CHUNK_BLOB)
+                blob_reader_drop(engine->blob_reader, list->identity.id);
+            delete_file(engine, &list->identity);
+        }
+        free(list);
+        list = next;
+    }
+    lock_release(&engine->install_lock);
+}
+
+/* ---- adopting ---- */
+
+static int adopted_note(struct engine *engine, uint64_t id)
+{
+    uint64_t oldest = oldest_epoch(engine);
+
+    /* Many references of one chunk in a row are one entry while it protects them all. */
+    for (size_t i = engine->adopted_count; i-- > 0 && i + 16 > engine->adopted_count;)
+        if (engine->adopted[i].chunk_id == id && engine->adopted[i].epoch >= oldest)
+            goto renew;
+    if (engine->adopted_count == engine->adopted_capacity) {
+        size_t capacity = engine->adopted_capacity * 2 + 64;
+        struct adopted *grown;
+
+        (void)adopted_is_pinned(engine, id); /* drops what is old */
+        grown = realloc(engine->adopted, capacity * sizeof *grown);
+        if (grown == NULL)
+            return -ENOMEM;
+        engine->adopted = grown;
+        engine->adopted_capacity = capacity;
+    }
+    engine->adopted[engine->adopted_count++] = (struct adopted){.chunk_id = id};
+renew:
+    lock_acquire(&engine->view_lock);
+    for (size_t i = 0; i < engine->adopted_count; i++)
+        if (engine->adopted[i].chunk_id == id)
+            engine->adopted[i].epoch = engine->epoch;
+    lock_release(&engine->view_lock);
+    return 0;
+}
+
+static int adopt_link(struct engine *engine, struct engine_view *from, uint64_t id)
+{
+    struct chunk_identity identity;
+    struct manifest_edit edit = {.add_blobs = &identity, .add_blob_count = 1};
+    char name[CHUNK_NAME_SIZE];
+    int result = ERROR_MISSING_CHUNK;
+
+    for (size_t i = 0; i < from->source->identity_count && result < 0; i++) {
+        if (from->source->identities[i].id == id) {
+            identity = from->source->identities[i];
+            result = 0;
+        }
+    }
+    if (result < 0)
+        return result;
+    chunk_name(name, &identity);
+    result = checkpoint_files_link(engine->io, from->source->chunk_directory,
+                                   engine->store->chunks, name);
+    if (result >= 0 || result == -EEXIST)
+        result = io_sync(engine->io, engine->store->chunks, false);
+    if (result == 0)
+        result = catalogue_add(engine, &identity, 1);
+    if (result == 0)
+        result = engine_install_locked(engine, &edit, NULL, 0, NULL);
+    return result;
+}
+
+int engine_adopt_reference(struct engine *engine, struct engine_view *from,
+                           const struct blob_ref *ref)
+{
+    int result;
+
+    if (from->super != NULL)
+        return 0;
+    if (engine->read_only)
+        return -EROFS;
+    lock_acquire(&engine->install_lock);
+    result = catalogue_find(engine, ref->chunk_id, NULL) ? 0 : adopt_link(engine, from, ref->chunk_id);
+    if (result == 0)
+        result = adopted_note(engine, ref->chunk_id);
+    lock_release(&engine->install_lock);
+    return result;
+}

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_commit.c - from an acknowledged batch to a durable one: fills, the leader, freezing
+ *
+ * Why a prefix survives a crash: batches enter the open fill and the memtable in one order, under
+ * write_lock. Fills reach the WAL in that order, each as one group, and a group is replayed wholly or
+ * ends the replay. Before a group is written all blob data that its batches refer to is durable or
+ * part of the group itself: the leader takes the fill first and the state of the blob stream
+ * afterwards, and a batch enters a fill only after its frames were appended.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/base/blocking.h"
+#include "engine/engine_internal.h"
+
+/* A commit puts at most this much blob data into the log instead of flushing the chunk as well. */
+#define COMMIT_PIECES_BYTES (64 * 1024)
+#define COMMIT_PIECES_MAX   64
+
+struct fill *engine_fill_new(void)
+{
+    return calloc(1, sizeof(struct fill));
+}
+
+void engine_fill_free(struct fill *fill)
+{
+    if (fill == NULL)
+        return;
+    buffer_free(&fill->entries);
+    free(fill);
+}
+
+/* ---- appending ---- */
+
+static int fill_reserve(struct engine *engine, size_t size)
+{
+    struct fill *fill = engine->fill;
+
+    return buffer_reserve(&fill->entries, fill->entries.size + size + 64);
+}
+
+static void fill_append(struct engine *engine, enum wal_entry_kind kind, struct slice bytes,
+                        uint64_t first, uint64_t count)
+{
+    struct fill *fill = engine->fill;
+    size_t before = fill->entries.size;
+    int result = wal_entry_append(&fill->entries, kind, first, bytes);
+
+    invariant(result == 0); /* room was reserved */
+    if (fill->first_sequence == 0)
+        fill->first_sequence = first;
+    fill->last_sequence = first + count - 1;
+    engine->fill_bytes += fill->entries.size - before;
+}
+
+static bool write_has_room(const struct engine *engine)
+{
+    return engine->fill_bytes < engine->options.wal_buffer_bytes &&
+           engine->generation_count < engine->options.memtables_max &&
+           engine->super->version->counts[0] < COMPACTION_L0_STOP;
+}
+
+int engine_wait_for_room_locked(struct engine *engine)
+{
+    if (write_has_room(engine))
+        return 0;
+    ENGINE_COUNT(engine, write_waits, 1);
+    lock_release(&engine->write_lock);
+    blocking_enter();
+    lock_acquire(&engine->write_lock);
+    while (!write_has_room(engine)) {
+        if (engine_latched(engine))
+            return ERROR_LATCHED;
+        pthread_cond_signal(&engine->log_wanted);
+        pthread_cond_signal(&engine->flush_wanted);
+        lock_wait(&engine->write_lock, &engine->room);
+    }
+    return 0;
+}
+
+int engine_write(struct engine *engine, const struct batch *batch, uint64_t *ret_first_sequence)
+{
+    struct slice bytes = buffer_slice(&batch->bytes);
+    uint64_t first;
+    int result;
+
+    if (engine->read_only)
+        return -EROFS;
+    if (batch->error < 0)
+        return batch->error;
+    if (batch->count == 0)
+        return 0;
+    lock_acquire(&engine->write_lock);
+    result = engine_latched(engine) ? ERROR_LATCHED : engine_wait_for_room_locked(engine);
+    if (result == 0)
+        result = fill_reserve(engine, bytes.size);
+    if (result < 0)
+        goto out;
+    first = engine->next_sequence;
+    invariant_set_context("write", first);
+    result = memtable_apply(engine->super->memtables[0], bytes, first);
+    if (result < 0)
+        goto out;
+    fill_append(engine, WAL_BATCH, bytes, first, batch->count);
+    engine->next_sequence = first + batch->count;
+    atomic_store_explicit(&engine->visible_sequence, engine->next_sequence - 1,
+                          memory_order_release);
+    if (ret_first_sequence != NULL)
+        *ret_first_sequence = first;
+    ENGINE_COUNT(engine, batches, 1);
+    ENGINE_COUNT(engine, records, batch->count);
+    ENGINE_COUNT(engine, batch_bytes, bytes.size);
+    if (memtable_size_bytes(engine->super->memtables[0]) >= engine->options.memtable_bytes)
+        (void)engine_freeze_locked(engine, NULL); /* without memory: at a later write */
+    if (engine->fill_bytes >= engine->options.wal_buffer_bytes / 2)
+        pthread_cond_signal(&engine->log_wanted);
+out:
+    lock_release(&engine->write_lock);
+    return result;
+}
+
+int engine_append_mark_locked(struct engine *engine, struct slice bytes, uint64_t *ret_sequence)
+{
+    uint64_t sequence = engine->next_sequence;
+    int result = fill_reserve(engine, bytes.size);
+
+    if (result < 0)
+        return result;
+    fill_append(engine, WAL_MARK, bytes, sequence, 1);
+    engine->next_sequence = sequence + 1;
+    atomic_store_explicit(&engine->visible_sequence, sequence, memory_order_release);
+    *ret_sequence = sequence;
+    return 0;
+}
+
+/* ---- freezing ---- */
+
+int engine_freeze_locked(struct engine *engine, struct checkpoint *checkpoint)
+{
+    struct superversion *old = engine->super, *super = NULL;
+    struct memtable *memtables[64];
+    struct generation *generation = calloc(1, sizeof *generation);
+    struct memtable *fresh = memtable_new(engine->next_sequence);
+    struct fill *fill = engine->spare_fill != NULL ? engine->spare_fill : engine_fill_new();
+
+    engine->spare_fill = NULL;
+    if (old->memtable_count + 1 > sizeof memtables / sizeof memtables[0] || generation == NULL ||
+        fresh == NULL || fill == NULL)
+        goto fail;
+    memtables[0] = fresh;
+    for (size_t i = 0; i < old->memtable_count; i++)
+        memtables[i + 1] = old->memtables[i];
+    super = superversion_new(old->version, memtables, old->memtable_count + 1);
+    if (super == NULL)
+        goto fail;
+
+    generation->memtable = memtable_ref(old->memtables[0]);
+    generation->last_sequence = engine->next_sequence - 1;
+    generation->checkpoint = checkpoint;
+    blob_writer_roll(engine->blob_writer);
+    generation->blob_last_id = blob_writer_last_id(engine->blob_writer);
+
+    engine->fill->ended = generation;
+    *engine->fills_tail = engine->fill;
+    engine->fills_tail = &engine->fill->next;
+    engine->fill = fill;
+
+    *engine->generations_tail = generation;
+    engine->generations_tail = &generation->next;
+    engine->generation_count++;
+    engine_publish(engine, super);
+    memtable_unref(fresh);
+    pthread_cond_signal(&engine->flush_wanted);
+    return 0;
+fail:
+    free(generation);
+    memtable_unref(fresh);
+    engine->spare_fill = fill;
+    return -ENOMEM;
+}
+
+/* ---- the leader ---- */
+
+static void leader_finish_locked(struct engine *engine)
+{
+    engine->leader = false;
+    pthread_cond_broadcast(&engine->commit_done);
+    pthread_cond_broadcast(&engine->room);
+}
+
+void engine_commit_enter(struct engine *engine)
+{
+    lock_acquire(&engine->write_lock);
+    while (engine->leader)
+        lock_wait(&engine->write_lock, &engine->commit_done);
+    engine->leader = true;
+    lock_release(&engine->write_lock);
+}
+
+void engine_commit_leave(struct engine *engine)
+{
+    lock_acquire(&engine->write_lock);
+    leader_finish_locked(engine);
+    lock_release(&engine->write_lock);
+}
+
+/* Take every fill that has entries or ends a generation. */
+static struct fill *leader_take_fills_locked(struct engine *engine)
+{
+    struct fill *taken;
+
+    if (engine->fill->entries.size > 0) {
+        struct fill *fresh =
+            engine->spare_fill != NULL ? engine->spare_fill : engine_fill_new();
+
+        engine->spare_fill = NULL;
+        if (fresh != NULL) {
+            *engine->fills_tail = engine->fill;
+            engine->fills_tail = &engine->fill->next;
+            engine->fill = fresh;
+        }
+    }
+    taken = engine->fills;
+    engine->fills = NULL;
+    engine->fills_tail = &engine->fills;
+    return taken;
+}
+
+/* Blob data that the fills refer to: into the group when it is little, else into its chunk. */
+static int leader_settle_blobs(struct engine *engine, struct blob_piece *pieces)
+{
+    int count = blob_writer_take_pieces(engine->blob_writer, COMMIT_PIECES_BYTES, pieces,
+                                        COMMIT_PIECES_MAX);
+
+    return count != -E2BIG ? count : blob_writer_sync(engine->blob_writer);
+}
+
+/* Tell the flush thread where the log goes on after a generation. */
+static void generation_set_segment(struct engine *engine, struct generation *ended, uint64_t segment)
+{
+    lock_acquire(&engine->write_lock);
+    ended->next_segment = segment;
+    lock_release(&engine->write_lock);
+}
+
+static int leader_write_fills(struct engine *engine, struct fill *fills, bool sync,
+                              const char **ret_what)
+{
+    struct blob_piece pieces[COMMIT_PIECES_MAX];
+    int piece_count, result = 0;
+    bool synced = false;
+
+    *ret_what = "blob data";
+    piece_count = leader_settle_blobs(engine, pieces);
+    if (piece_count < 0)
+        return piece_count;
+    *ret_what = "write-ahead log";
+    for (struct fill *fill = fills; fill != NULL && result == 0; fill = fill->next) {
+        if (fill->entries.size > 0) {
+            struct wal_group group = {
+                .pieces = pieces,
+                .piece_count = (size_t)piece_count,
+                .entries = buffer_slice(&fill->entries),
+                .first_sequence = fill->first_sequence,
+                .last_sequence = fill->last_sequence,
+            };
+            bool last = fill->next == NULL;
+
+            result = wal_write_group(engine->wal, &group, sync && last);
+            synced = sync && last;
+            piece_count = 0;
+        }
+        if (result == 0 && fill->ended != NULL) {
+            uint64_t segment;
+
+            if (sync && !synced)
+                result = wal_sync(engine->wal);
+            synced = sync;
+            if (result == 0)
+                result = wal_roll(engine->wal, &segment);
+            if (result == 0)
+                generation_set_segment(engine, fill->ended, segment);
+        }
+    }
+    if (result == 0 && sync && !synced)
+        result = wal_sync(engine->wal);
+    return result;
+}
+
+/* Done with the fills: keep one for reuse. */
+static size_t leader_free_fills(struct fill *fills, struct fill **ret_spare)
+{
+    size_t bytes = 0;
+
+    *ret_spare = NULL;
+    while (fills != NULL) {
+        struct fill *next = fills->next;
+
+        bytes += fills->entries.size;
+        if (*ret_spare == NULL) {
+            struct buffer entries = fills->entries;
+
+            entries.size = 0;
+            *fills = (struct fill){.entries = entries};
+            *ret_spare = fills;
+        } else {
+            engine_fill_free(fills);
+        }
+        fills = next;
+    }
+    return bytes;
+}
+
+static uint64_t commit_position(struct engine *engine, bool sync)
+{
+    return atomic_load_explicit(sync ? &engine->durable_sequence : &engine->written_sequence,
+                                memory_order_acquire);
+}
+
+/* One round as the leader; write_lock held before and after, nobody else leads. */
+static int lead_once_locked(struct engine *engine, bool sync)
+{
+    struct fill *fills, *spare;
+    uint64_t taken_sequence;
+    const char *what;
+    size_t bytes;
+    int result;
+
+    engine->leader = true;
+    fills = leader_take_fills_locked(engine);
+    /* Without memory for a fresh fill the open one stays, and is for the next round. */
+    taken_sequence = engine->fill->entries.size == 0 ? engine->next_sequence - 1
+                                                     : engine->fill->first_sequence - 1;
+    lock_release(&engine->write_lock);
+
+    result = leader_write_fills(engine, fills, sync, &what);
+    if (result < 0)
+        engine_latch(engine, result, what);
+    bytes = leader_free_fills(fills, &spare);
+
+    lock_acquire(&engine->write_lock);
+    if (result == 0) {
+        atomic_store_explicit(&engine->written_sequence, taken_sequence, memory_order_release);
+        if (sync)
+            atomic_store_explicit(&engine->durable_sequence, taken_sequence, memory_order_release);
+        invariant(engine->durable_sequence <= engine->written_sequence &&
+                  engine->written_sequence <= engine->visible_sequence);
+    }
+    engine->fill_bytes -= bytes;
+    if (engine->spare_fill == NULL) {
+        engine->spare_fill = spare;
+        spare = NULL;
+    }
+    leader_finish_locked(engine);
+    engine_fill_free(spare);
+    return result;
+}
+
+int engine_commit(struct engine *engine, uint64_t sequence, bool sync)
+{
+    int result = 0;
+
+    lock_acquire(&engine->write_lock);
+    while (result == 0 && commit_position(engine, sync) < sequence) {
+        if (engine_latched(engine))
+            result = ERROR_LATCHED;
+        else if (engine->leader)
+            lock_wait(&engine->write_lock, &engine->commit_done);
+        else
+            result = lead_once_locked(engine, sync);
+    }
+    lock_release(&engine->write_lock);
+    return result;
+}
+
+int engine_commit_generation(struct engine *engine, struct generation *generation)
+{
+    int result = 0;
+
+    lock_acquire(&engine->write_lock);
+    while (result == 0 && generation->next_segment == 0) {
+        if (engine_latched(engine))
+            result = ERROR_LATCHED;
+        else if (engine->leader)
+            lock_wait(&engine->write_lock, &engine->commit_done);
+        else
+            result = lead_once_locked(engine, false);
+    }
+    lock_release(&engine->write_lock);
+    return result;
+}
+
+int engine_sync(struct engine *engine, uint64_t sequence)
+{
+    uint64_t begin, took;
+    int result;
+
+    if (atomic_load_explicit(&engine->durable_sequence, memory_order_acquire) >= sequence)
+        return 0;
+    if (engine->read_only)
+        return 0;
+    if (engine_latched(engine))
+        return ERROR_LATCHED;
+    blocking_enter();
+    begin = clock_monotonic_ns();
+    result = engine_commit(engine, sequence, true);
+    took = clock_monotonic_ns() - begin;
+    ENGINE_COUNT(engine, syncs, 1);
+    ENGINE_COUNT(engine, sync_ns_total, took);
+    if (took > __atomic_load_n(&engine->counters.sync_ns_max, __ATOMIC_RELAXED))
+        __atomic_store_n(&engine->counters.sync_ns_max, took, __ATOMIC_RELAXED);
+    return result;
+}
+
+/* ---- the log thread: the sync window, full buffers, spare segments ---- */
+
+void *engine_log_main(void *context)
+{
+    struct engine *engine = context;
+    uint64_t window_ns = (uint64_t)engine->options.sync_window_ms * 1000000;
+    uint64_t due = clock_monotonic_ns() + window_ns;
+
+    lock_acquire(&engine->write_lock);
+    while (!engine->stopping) {
+        uint64_t now = clock_monotonic_ns();
+        uint64_t sequence = engine->next_sequence - 1;
+        bool full = engine->fill_bytes >= engine->options.wal_buffer_bytes / 2;
+        bool window = window_ns > 0 && now >= due;
+        bool idle = atomic_load(&engine->durable_sequence) >= sequence;
+
+        if (engine_latched(engine)) {
+            lock_wait(&engine->write_lock, &engine->log_wanted);
+            continue;
+        }
+        if (window)
+            due = now + window_ns;
+        if (full || (window && !idle)) {
+            lock_release(&engine->write_lock);
+            (void)engine_commit(engine, sequence, window); /* a failure has latched */
+            (void)wal_prepare_spare(engine->wal);          /* made in place when it fails here */
+            lock_acquire(&engine->write_lock);
+            continue;
+        }
+        if (window_ns > 0)
+            lock_wait_until(&engine->write_lock, &engine->log_wanted, due);
+        else
+            lock_wait(&engine->write_lock, &engine->log_wanted);
+    }
+    lock_release(&engine->write_lock);
+    return NULL;
+}

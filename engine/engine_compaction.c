@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_compaction.c - the thread that merges tables, moves file data out of dying blob chunks, and
+ * deletes what is no longer seen
+ *
+ * Merging never changes what a reader sees: newest record per key, minus what newer tombstones cover;
+ * deletes and tombstones go only where nothing older can lie below. Sequence numbers stay, so an
+ * inode's version survives. File data is copied only when its chunk was chosen for collection.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/engine_internal.h"
+
+#define COLLECT_LIVE_PERCENT_MAX 40
+#define COLLECT_CHUNKS_MAX       16
+
+struct output {
+    struct engine *engine;
+    const struct compaction *compaction;
+    struct table_writer *writer;
+    struct buffer start;      /* lower end of the present table's share of the tombstones */
+    struct version_table **tables;
+    size_t table_count, table_capacity;
+    const uint64_t *relocate; /* sorted ids */
+    size_t relocate_count;
+    struct blob_writer *blobs; /* for relocated data; opened when needed */
+    uint8_t *frame;
+    uint64_t next_order;
+    uint64_t bytes_written;
+};
+
+void engine_compaction_wake(struct engine *engine)
+{
+    lock_acquire(&engine->work_lock);
+    engine->compaction_wanted = true;
+    pthread_cond_signal(&engine->work_wanted);
+    lock_release(&engine->work_lock);
+}
+
+/* ---- relocation ---- */
+
+static int output_open_blobs(struct output *output)
+{
+    struct engine *engine = output->engine;
+    struct blob_writer_options options = {
+        .io = engine->io,
+        .chunk_directory = engine->store->chunks,
+        .store_uuid = engine->store->format.uuid,
+        .chunk_size_bytes = engine->store->format.chunk_size_bytes,
+        .buffer_count = 4,
+        .compression_level = engine->store->format.compression_level,
+        .allocate_id = engine_allocate_chunk_id,
+        .context = engine,
+    };
+
+    output->frame = malloc(BLOB_FRAME_SIZE_MAX);
+    if (output->frame == NULL)
+        return -ENOMEM;
+    return blob_writer_open(&options, &output->blobs);
+}
+
+/* Copy the slice's bytes to a fresh chunk; *value becomes the new reference. */
+static int output_relocate(struct output *output, const struct blob_ref *from, uint8_t *value,
+                           size_t *ret_size)
+{
+    struct blob_ref to;
+    struct blob_read read;
+    int result = 0;
+
+    if (output->blobs == NULL)
+        result = output_open_blobs(output);
+    if (result < 0)
+        return result;
+    read = (struct blob_read){from, output->frame};
+    result = blob_reader_read(output->engine->blob_reader, &read, 1);
+    if (result < 0)
+        return result;
+    result = blob_writer_append(output->blobs, output->frame, from->length, &to);
+    if (result < 0)
+        return result;
+    *ret_size = blob_ref_encode(&to, value);
+    return 0;
+}
+
+static bool output_must_relocate(const struct output *output, const struct record *record)
+{
+    uint64_t id;
+    size_t low = 0, high = output->relocate_count;
+
+    if (record->kind != RECORD_REFERENCE || high == 0 ||
+        blob_ref_decode_chunk_id(record->value, &id) < 0)
+        return false;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (output->relocate[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < output->relocate_count && output->relocate[low] == id;
+}
+
+/* ---- output tables ---- */
+
+static int output_begin(struct output *output)
+{
+    struct engine *engine = output->engine;
+    struct table_writer_options options = {
+        .io = engine->io,
+        .temporary_directory = engine->store->tmp,
+        .chunk_directory = engine->store->chunks,
+        .store_uuid = engine->store->format.uuid,
+        .id = engine_allocate_chunk_id(engine),
+        .compression_level = engine->store->format.compression_level,
+    };
+
+    return table_writer_new(&options, &output->writer);
+}
+
+static int output_tombstone(void *context, struct slice start, struct slice end, uint64_t sequence)
+{
+    struct output *output = context;
+    int result = 0;
+
+    if (output->writer == NULL)
+        result = output_begin(output);
+    if (result == 0)
+        result = table_writer_add_tombstone(output->writer, start, end, sequence);
+    return result;
+}
+
+/* Finish the present table; `end` (NULL data: the last one) is the first key of the next. */
+static int output_finish(struct output *output, struct merge_iterator *merge, struct slice end)
+{
+    struct table_meta meta = {0};
+    struct version_table *table;
+    uint64_t order = 0;
+    int result = 0;
+
+    if (!output->compaction->bottom)
+        result = merge_iterator_each_tombstone(merge, buffer_slice(&output->start), end,
+                                               output_tombstone, output);
+    if (result < 0 || output->writer == NULL)
+        return result;
+    if (output->table_count == output->table_capacity) {
+        size_t capacity = output->table_capacity * 2 + 8;
+        struct version_table **grown = realloc(output->tables, capacity * sizeof *grown);
+
+        if (grown == NULL)
+            return -ENOMEM;
+        output->tables = grown;
+        output->table_capacity = capacity;
+    }
+    result = table_writer_finish(output->writer, &meta);
+    if (result < 0)
+        return result;
+    table_writer_free(output->writer);
+    output->writer = NULL;
+    output->bytes_written += meta.identity.file_size_bytes;
+    /* The newest of its inputs: keeps the order of L0 when a table is rewritten there. */
+    for (size_t i = 0; i < output->compaction->input_count; i++)
+        if (output->compaction->inputs[i]->order > order)
+            order = output->compaction->inputs[i]->order;
+    table = version_table_new(&output->engine->source, output->compaction->output_level, order, &meta);
+    if (table == NULL) {
+        table_meta_free(&meta);
+        return -ENOMEM;
+    }
+    output->tables[output->table_count++] = table;
+    return buffer_assign(&output->start, end.data, end.size);
+}
+
+static int output_add(struct output *output, struct merge_iterator *merge,
+                      const struct record *record)
+{
+    uint8_t value[BLOB_REF_SIZE_MAX];
+    struct record moved = *record;
+    int result = 0;
+
+    if (output->compaction->bottom && record->kind == RECORD_DELETE)
+        return 0;
+    if (output->writer != NULL &&
+        table_writer_size_bytes(output->writer) >= output->engine->options.table_bytes &&
+        output->compaction->output_level > 0) {
+        result = output_finish(output, merge, record->key);
+        if (result < 0)
+            return result;
+    }
+    if (output_must_relocate(output, record)) {
+        struct blob_ref ref;
+
+        result = blob_ref_decode(record->value, &ref);
+        moved.value.data = value;
+        if (result == 0)
+            result = output_relocate(output, &ref, value, &moved.value.size);
+        if (result < 0)
+            return result;
+    }
+    if (output->writer == NULL)
+        result = output_begin(output);
+    if (result == 0)
+        result = table_writer_add(output->writer, &moved);
+    return result;
+}
+
+static int compaction_add_inputs(const struct compaction *compaction, struct merge_iterator *merge)
+{
+    int result = 0;
+
+    for (size_t i = 0; result == 0 && i < compaction->input_count; i++)
+        result = merge_iterator_add_table(merge, compaction->inputs[i], false);
+    if (result == 0 && compaction->output_input_count > 0)
+        result = merge_iterator_add_level(merge, compaction->inputs + compaction->input_count,
+                                          compaction->output_input_count, false);
+    return result;
+}
+
+static int compaction_merge(struct output *output)
+{
+    struct merge_iterator *merge = merge_iterator_new(MERGE_COMPACT);
+    int result = merge != NULL ? compaction_add_inputs(output->compaction, merge) : -ENOMEM;
+
+    if (result == 0)
+        result = merge_iterator_seek(merge, slice_of("", 0));
+    while (result > 0) {
+        if (engine_latched(output->engine))
+            result = ERROR_LATCHED;
+        else
+            result = output_add(output, merge, merge_iterator_record(merge));
+        if (result == 0)
+            result = merge_iterator_next(merge);
+    }
+    if (result == 0)
+        result = output_finish(output, merge, slice_of(NULL, 0));
+    merge_iterator_free(merge);
+    return result;
+}
+
+/* ---- installing ---- */
+
+static int compaction_install(struct output *output, struct chunk_identity *sealed,
+                              size_t sealed_count)
+{
+    struct engine *engine = output->engine;
+    const struct compaction *compaction = output->compaction;
+    size_t inputs = compaction->input_count + compaction->output_input_count;
+    struct manifest_table *add = calloc(output->table_count + 1, sizeof *add);
+    uint64_t *remove = calloc(inputs + 1, sizeof *remove);
+    struct manifest_edit edit = {0};
+    int result = add != NULL && remove != NULL ? 0 : -ENOMEM;
+
+    for (size_t i = 0; result == 0 && i < output->table_count; i++) {
+        add[i].level = output->tables[i]->level;
+        add[i].order = output->tables[i]->order;
+        result = table_meta_copy(&output->tables[i]->meta, &add[i].meta);
+    }
+    for (size_t i = 0; result == 0 && i < inputs; i++)
+        remove[i] = compaction->inputs[i]->meta.identity.id;
+    if (result == 0) {
+        edit = (struct manifest_edit){
+            .add_tables = add,
+            .add_table_count = output->table_count,
+            .remove_tables = remove,
+            .remove_table_count = inputs,
+            .add_blobs = sealed,
+            .add_blob_count = sealed_count,
+        };
+        lock_acquire(&engine->install_lock);
+        result = catalogue_add(engine, sealed, sealed_count);
+        if (result == 0)
+            result = engine_install_locked(engine, &edit, output->tables, output->table_count, NULL);
+        lock_release(&engine->install_lock);
+    }
+    for (size_t i = 0; add != NULL && i < output->table_count; i++)
+        table_meta_free(&add[i].meta);
+    free(add);
+    free(remove);
+    return result;
+}
+
+static int compaction_seal_blobs(struct output *output, struct chunk_identity **ret_sealed,
+                                 size_t *ret_count)
+{
+    if (output->blobs == NULL)
+        return 0;
+    blob_writer_roll(output->blobs);
+    return blob_writer_seal(output->blobs, UINT64_MAX, ret_sealed, ret_count);
+}
+
+static void compaction_obsolete_inputs(struct engine *engine, const struct compaction *compaction)
+{
+    size_t inputs = compaction->input_count + compaction->output_input_count;
+
+    for (size_t i = 0; i < inputs; i++) {
+        ENGINE_COUNT(engine, compaction_bytes_read,
+                     compaction->inputs[i]->meta.identity.file_size_bytes);
+        engine_obsolete_table(engine, &compaction->inputs[i]->meta.identity);
+    }
+}
+
+/* One input, only its level changes: the same file, a new table object. */
+static int compaction_move(struct engine *engine, const struct compaction *compaction)
+{
+    struct version_table *from = compaction->inputs[0], *to;
+    struct manifest_table add = {.level = compaction->output_level, .order = from->order};
+    struct manifest_edit edit = {0};
+    struct table_meta meta = {0};
+    uint64_t id = from->meta.identity.id;
+    int result = table_meta_copy(&from->meta, &meta);
+
+    if (result < 0)
+        return result;
+    to = version_table_new(&engine->source, compaction->output_level, from->order, &meta);
+    if (to == NULL) {
+        table_meta_free(&meta);
+        return -ENOMEM;
+    }
+    result = table_meta_copy(&to->meta, &add.meta);
+    if (result == 0) {
+        edit = (struct manifest_edit){.add_tables = &add, .add_table_count = 1,
+                                      .remove_tables = &id, .remove_table_count = 1};
+        lock_acquire(&engine->install_lock);
+        result = engine_install_locked(engine, &edit, &to, 1, NULL);
+        lock_release(&engine->install_lock);
+    }
+    table_meta_free(&add.meta);
+    version_table_unref(to);
+    return result;
+}
+
+static void compaction_set_busy(const struct compaction *compaction, bool busy)
+{
+    for (size_t i = 0; i < compaction->input_count + compaction->output_input_count; i++)
+        atomic_store(&compaction->inputs[i]->busy, busy);
+}
+
+static int compaction_run(struct engine *engine, const struct compaction *compaction,
+                          const uint64_t *relocate, size_t relocate_count)
+{
+    struct output output = {.engine = engine, .compaction = compaction, .relocate = relocate,
+                            .relocate_count = relocate_count};
+    struct chunk_identity *sealed = NULL;
+    size_t sealed_count = 0;
+    struct engine_view *view;
+    int result;
+
+    if (compaction->trivial_move)
+        return compaction_move(engine, compaction);
+    view = engine_view_acquire(engine); /* pins the chunks that relocation reads */
+    if (view == NULL)
+        return -ENOMEM;
+    result = compaction_merge(&output);
+    if (result == 0)
+        result = compaction_seal_blobs(&output, &sealed, &sealed_count);
+    if (result == 0)
+        result = compaction_install(&output, sealed, sealed_count);
+    if (result == 0) {
+        compaction_obsolete_inputs(engine, compaction);
+        ENGINE_COUNT(engine, compactions, 1);
+        ENGINE_COUNT(engine, compaction_bytes_written, output.bytes_written);
+    } else {
+        /* Nothing refers to the outputs: their files go at once. */
+        for (size_t i = 0; i < output.table_count; i++)
+            engine_obsolete_table(engine, &output.tables[i]->meta.identity);
+    }
+    engine_view_release(view);
+    table_writer_free(output.writer);
+    blob_writer_close(output.blobs);
+    for (size_t i = 0; i < output.table_count; i++)
+        version_table_unref(output.tables[i]);
+    free(output.tables);
+    free(output.frame);
+    free(sealed);
+    buffer_free(&output.start);
+    return result;
+}
+
+/* ---- which chunks to collect ---- */
+
+/* Chunks that a checkpoint links keep their bytes whatever we do: copying out of them frees nothing. */
+static size_t drop_linked(struct engine *engine, uint64_t *ids, size_t count)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct chunk_identity identity;
+        char name[CHUNK_NAME_SIZE];
+        struct stat status;
+
+        if (!catalogue_find(engine, ids[i], &identity))
+            continue;
+        chunk_name(name, &identity);
+        if (io_stat_at(engine->io, engine->store->chunks, name, &status) == 0 &&
+            status.st_nlink == 1)
+            ids[kept++] = ids[i];
+    }
+    return kept;
+}
+
+static size_t choose_chunks(struct engine *engine, const struct version *version, uint64_t *ids)
+{
+    struct chunk_identity *all;
+    size_t all_count, count;
+
+    if (catalogue_copy(engine, &all, &all_count) < 0)
+        return 0;
+    count = compaction_pick_blobs(version, all, all_count, NULL, 0,
+                                  engine->store->format.chunk_size_bytes,
+                                  COLLECT_LIVE_PERCENT_MAX, ids, COLLECT_CHUNKS_MAX);
+    free(all);
+    return drop_linked(engine, ids, count);
+}
+
+/* ---- the thread ---- */
+
+/* One compaction, if there is one to do: 1 done, 0 nothing, negative error. */
+static int compaction_step(struct engine *engine, bool full)
+{
+    uint64_t relocate[COLLECT_CHUNKS_MAX];
+    struct superversion *super = engine_super(engine);
+    size_t relocate_count = choose_chunks(engine, super->version, relocate);
+    struct compaction_policy policy = {
+        .base_bytes = engine->options.level_base_bytes,
+        .table_bytes = engine->options.table_bytes,
+        .idle = true,
+        .relocate_chunks = relocate,
+        .relocate_count = relocate_count,
+    };
+    struct compaction compaction = {0};
+    int result;
+
+    result = full ? compaction_pick_full(super->version, &compaction)
+                  : compaction_pick(super->version, &policy, &compaction);
+    if (result > 0) {
+        compaction_set_busy(&compaction, true);
+        result = compaction_run(engine, &compaction, relocate, relocate_count);
+        compaction_set_busy(&compaction, false);
+        compaction_free(&compaction);
+        if (result == 0)
+            result = 1;
+    }
+    superversion_unref(super);
+    return result;
+}
+
+static int compaction_work(struct engine *engine, bool full)
+{
+    int result = 0;
+
+    if (full)
+        result = compaction_step(engine, true);
+    while (result >= 0 && !engine_latched(engine)) {
+        bool stopping;
+
+        engine_collect(engine);
+        lock_acquire(&engine->write_lock);
+        stopping = engine->stopping;
+        lock_release(&engine->write_lock);
+        if (stopping)
+            break;
+        result = compaction_step(engine, false);
+        if (result <= 0)
+            break;
+    }
+    engine_collect(engine);
+    return result < 0 ? result : 0;
+}
+
+void *engine_compaction_main(void *context)
+{
+    struct engine *engine = context;
+
+    lock_acquire(&engine->work_lock);
+    for (;;) {
+        bool full;
+        uint64_t asked;
+        int result;
+
+        while (!engine->compaction_wanted && engine->full_compactions_asked == engine->full_compactions_done)
+            lock_wait(&engine->work_lock, &engine->work_wanted);
+        engine->compaction_wanted = false;
+        asked = engine->full_compactions_asked;
+        full = asked != engine->full_compactions_done;
+        lock_release(&engine->work_lock);
+
+        result = engine_latched(engine) ? ERROR_LATCHED : compaction_work(engine, full);
+        lock_acquire(&engine->write_lock);
+        if (result < 0 && result != ERROR_LATCHED)
+            engine_latch(engine, result, "compaction");
+        if (engine_latched(engine))
+            engine_wake_locked(engine);
+        if (engine->stopping)
+            asked = UINT64_MAX;
+        lock_release(&engine->write_lock);
+
+        lock_acquire(&engine->work_lock);
+        engine->compaction_error = result;
+        engine->full_compactions_done = asked == UINT64_MAX ? engine->full_compactions_asked : asked;
+        pthread_cond_broadcast(&engine->work_done);
+        if (asked == UINT64_MAX)
+            break;
+    }
+    lock_release(&engine->work_lock);
+    return NULL;
+}
+
+int engine_compact(struct engine *engine)
+{
+    uint64_t ticket;
+    int result = engine_flush(engine);
+
+    if (result < 0 || engine->read_only)
+        return result;
+    lock_acquire(&engine->work_lock);
+    ticket = ++engine->full_compactions_asked;
+    pthread_cond_signal(&engine->work_wanted);
+    while (engine->full_compactions_done < ticket)
+        lock_wait(&engine->work_lock, &engine->work_done);
+    result = engine->compaction_error;
+    lock_release(&engine->work_lock);
+    return result;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_internal.h - what the engine_*.c files share; nobody else includes it
+ *
+ * How a write flows: engine_write() appends the batch to the open fill and applies it to the active
+ * memtable under write_lock, and returns. The commit leader (one thread at a time: a caller of
+ * engine_sync() or the log thread) takes the fills, makes the blob data they refer to durable, and
+ * writes them to the WAL as one group each. A freeze ends a generation: memtable, WAL segment and
+ * blob chunk are left behind together. The flush thread turns generations into tables in order.
+ *
+ * Who pins what: a view (or a pin of an internal job) is a node in the pin list with the epoch of its
+ * beginning. What becomes unreachable gets the next epoch and is deleted when no older pin is left.
+ */
+#ifndef VARVE_ENGINE_ENGINE_INTERNAL_H
+#define VARVE_ENGINE_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/base/invariant.h"
+#include "engine/base/lock.h"
+#include "engine/base/log.h"
+#include "engine/blob_reader.h"
+#include "engine/blob_writer.h"
+#include "engine/compaction_pick.h"
+#include "engine/engine.h"
+#include "engine/manifest.h"
+#include "engine/memtable.h"
+#include "engine/merge_iterator.h"
+#include "engine/sealed_manifest.h"
+#include "engine/version.h"
+#include "engine/wal.h"
+
+/* A checkpoint in memory; the list holds one reference. Guarded by checkpoint_lock unless said. */
+enum checkpoint_state {
+    CHECKPOINT_CREATING, /* its WAL record is not durable yet: invisible, but its name is taken */
+    CHECKPOINT_PENDING,  /* exists */
+    CHECKPOINT_READY,    /* its directory is complete */
+    CHECKPOINT_FAILED,   /* exists, materialisation failed: `error`; redone at the next open */
+    CHECKPOINT_DELETING
+};
+
+struct checkpoint {
+    atomic_uint references;
+    enum checkpoint_state state;
+    int error;
+    struct manifest_checkpoint record; /* id, sequence, name, payload, numbers */
+    uint64_t created_s;
+    uint32_t created_ns;
+    struct engine_view *view;     /* pins the state until READY; its creator's until then */
+    struct sealed_manifest *plan; /* set at flush; owned by the checkpoint thread afterwards */
+    struct checkpoint *next_job;  /* queue of the checkpoint thread */
+};
+
+/* A frozen memtable and what goes with it; owned by the queue, then by the flush thread. */
+struct generation {
+    struct memtable *memtable;
+    uint64_t last_sequence;
+    uint64_t blob_last_id;
+    uint64_t next_segment; /* where the log goes on after it; 0: not rolled yet; write_lock */
+    struct checkpoint *checkpoint; /* to be made of the state at its end; a reference, or NULL */
+    struct generation *next;
+};
+
+/* Log entries on their way to the WAL. */
+struct fill {
+    struct buffer entries;
+    uint64_t first_sequence, last_sequence;
+    struct generation *ended; /* the generation that this fill is the last of, or NULL */
+    struct fill *next;
+};
+
+/* The sources of reads, replaced as a whole. */
+struct superversion {
+    atomic_uint references;
+    struct version *version;
+    size_t memtable_count;
+    struct memtable *memtables[]; /* newest first; [0] is the active one */
+};
+
+struct pin {
+    struct pin *previous, *next;
+    uint64_t epoch;
+};
+
+/* A chunk that a restore took references to; keeps it while a pin of that time is left. */
+struct adopted {
+    uint64_t chunk_id;
+    uint64_t epoch;
+};
+
+/* A chunk that nothing reachable refers to any more. */
+struct obsolete {
+    struct obsolete *next;
+    struct chunk_identity identity;
+    uint64_t epoch;
+};
+
+/* A checkpoint opened for reading: its own directory, descriptors and version. */
+struct checkpoint_source {
+    struct io *io;
+    struct io_file *chunk_directory;
+    struct blob_reader *blobs;
+    struct version_source tables;
+    struct chunk_identity *identities; /* sorted by id */
+    size_t identity_count;
+};
+
+struct engine_view {
+    struct engine *engine;
+    struct pin pin;                    /* unused (next == NULL) for a checkpoint's view */
+    struct superversion *super;        /* live */
+    struct checkpoint_source *source;  /* checkpoint; owned */
+    struct version *version;           /* borrowed from super, or owned with source */
+    struct blob_reader *blobs;         /* borrowed */
+    uint64_t sequence;
+};
+
+struct engine {
+    struct engine_options options;
+    char *path;
+    struct io *io;
+    struct store *store;
+    struct manifest *manifest;
+    struct block_cache *cache;
+    struct version_source source;
+    struct blob_writer *blob_writer;
+    struct blob_reader *blob_reader;
+    struct wal *wal;
+    bool read_only;
+    struct sealed_manifest *sealed; /* open on a checkpoint directory: what it says */
+    struct checkpoint_source *sealed_source;
+
+    atomic_int latch_error;
+    struct lock latch_lock; /* LOCK_RANK_LEAF */
+    char latch_text[192];
+
+    struct lock write_lock;       /* LOCK_RANK_ENGINE_WRITE */
+    pthread_cond_t room;          /* writers wait for bounds */
+    pthread_cond_t commit_done;   /* the leader finished */
+    pthread_cond_t log_wanted;    /* the log thread has work */
+    pthread_cond_t flush_wanted;  /* a generation was frozen, or flushed */
+    struct fill *fills, **fills_tail; /* ended ones, oldest first */
+    struct fill *fill;            /* the open one */
+    struct fill *spare_fill;
+    size_t fill_bytes;            /* in fills and fill, and being written */
+    bool leader;
+    uint64_t next_sequence;
+    atomic_ullong visible_sequence; /* acknowledged */
+    atomic_ullong written_sequence; /* in the WAL */
+    atomic_ullong durable_sequence; /* and synced */
+    struct generation *generations, **generations_tail; /* frozen, oldest first */
+    uint32_t generation_count;
+    uint64_t flushed_sequence;
+    bool stopping;
+
+    struct lock view_lock; /* LOCK_RANK_ENGINE_VIEW */
+    struct superversion *super;
+    struct pin pins; /* ring, oldest first */
+    uint64_t epoch;
+    uint64_t view_count;
+    struct obsolete *obsolete;
+
+    struct lock install_lock; /* LOCK_RANK_ENGINE_INSTALL */
+    uint64_t next_order;
+    uint64_t wal_segment;
+    uint64_t tables_sequence; /* highest in the tables */
+    uint64_t unclean_starts;
+    atomic_ullong next_chunk_id;
+    struct adopted *adopted; /* install_lock */
+    size_t adopted_count, adopted_capacity;
+
+    struct lock_shared catalogue_lock; /* LOCK_RANK_TABLE_CACHE: sealed blobs of the live store */
+    struct chunk_identity *catalogue;  /* sorted by id */
+    size_t catalogue_count, catalogue_capacity;
+
+    struct lock checkpoint_lock; /* LOCK_RANK_ENGINE_CHECKPOINT */
+    pthread_cond_t checkpoint_changed;
+    struct checkpoint **checkpoints; /* sorted by id */
+    size_t checkpoint_count, checkpoint_capacity;
+    uint64_t next_checkpoint_id;
+    struct checkpoint *jobs, **jobs_tail;
+    bool checkpoint_stopping;
+    struct checksum128 parent_hash; /* of the newest materialised checkpoint */
+
+    struct lock work_lock; /* LOCK_RANK_LEAF: the compaction thread's wishes */
+    pthread_cond_t work_wanted, work_done;
+    bool compaction_wanted;
+    uint64_t full_compactions_asked, full_compactions_done;
+    int compaction_error;
+
+    pthread_t log_thread, flush_thread, compaction_thread, checkpoint_thread;
+    bool log_started, flush_started, compaction_started, checkpoint_started;
+
+    struct engine_statistics counters; /* relaxed atomics through ENGINE_COUNT */
+};
+
+#define ENGINE_COUNT(engine, member, amount)                                                       \
+    __atomic_fetch_add(&(engine)->counters.member, (amount), __ATOMIC_RELAXED)
+
+/* engine.c */
+/* Latch: the first reason wins; logs once; wakes everybody. Returns `error`. */
+int engine_latch(struct engine *engine, int error, const char *what);
+bool engine_latched(const struct engine *engine);
+/* Wake every waiter of write_lock (held), after a latch or to stop. */
+void engine_wake_locked(struct engine *engine);
+
+/* engine_commit.c */
+int engine_freeze_locked(struct engine *engine, struct checkpoint *checkpoint); /* write_lock held */
+/* Everything up to `sequence` is in the WAL (with `sync`: durable). */
+int engine_commit(struct engine *engine, uint64_t sequence, bool sync);
+/* All entries of a frozen generation are in the WAL and the log has rolled on. */
+int engine_commit_generation(struct engine *engine, struct generation *generation);
+/* Wait for the bounds (P8); write_lock held before and after. 0 or ERROR_LATCHED. */
+int engine_wait_for_room_locked(struct engine *engine);
+/* The leader's right, for other users of the WAL. */
+void engine_commit_enter(struct engine *engine);
+void engine_commit_leave(struct engine *engine);
+void *engine_log_main(void *engine);
+struct fill *engine_fill_new(void);
+void engine_fill_free(struct fill *fill);
+/* Append a WAL_MARK with the next sequence number; write_lock held. */
+int engine_append_mark_locked(struct engine *engine, struct slice bytes, uint64_t *ret_sequence);
+
+/* engine_view.c */
+struct superversion *superversion_new(struct version *version, struct memtable *const *memtables,
+                                      size_t count); /* references everything; NULL: no memory */
+struct superversion *superversion_ref(struct superversion *super);
+void superversion_unref(struct superversion *super);
+/* Make `super` the present one (takes the reference over). */
+void engine_publish(struct engine *engine, struct superversion *super);
+struct superversion *engine_super(struct engine *engine); /* a reference */
+int checkpoint_source_open(struct engine *engine, struct io_file *directory,
+                           const struct sealed_manifest *manifest, struct version **ret_version,
+                           struct checkpoint_source **ret_source);
+void checkpoint_source_free(struct checkpoint_source *source);
+
+/* engine_catalogue.c */
+int catalogue_add(struct engine *engine, const struct chunk_identity *identities, size_t count);
+void catalogue_remove(struct engine *engine, uint64_t id);
+bool catalogue_find(struct engine *engine, uint64_t id, struct chunk_identity *ret_identity);
+/* A copy of all; the caller frees. */
+int catalogue_copy(struct engine *engine, struct chunk_identity **ret_all, size_t *ret_count);
+int catalogue_resolve(void *engine, uint64_t id, struct chunk_identity *ret_identity);
+int engine_identity_compare(const void *left, const void *right);
+
+/* engine_flush.c */
+/* Write one memtable as a table: 1 with *ret_meta, 0 when it holds nothing, or an error. */
+int engine_write_table(struct engine *engine, struct memtable *memtable, struct table_meta *ret_meta);
+/* Scalars as they are now; install_lock held. */
+void engine_scalars_locked(struct engine *engine, struct manifest_scalars *ret_scalars);
+/* Commit an edit (scalars are filled in) and publish the version that goes with it; install_lock held.
+ * `drop` (may be NULL) is the memtable that became part of the tables. A failure latches. */
+int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
+                          struct version_table *const *add, size_t add_count,
+                          struct memtable *drop);
+uint64_t engine_allocate_chunk_id(void *engine);
+void *engine_flush_main(void *engine);
+
+/* engine_compaction.c */
+void *engine_compaction_main(void *engine);
+void engine_compaction_wake(struct engine *engine);
+
+/* engine_collect.c */
+/* Note what the present version does not refer to; delete what no pin can see. */
+void engine_collect(struct engine *engine);
+void engine_obsolete_table(struct engine *engine, const struct chunk_identity *identity);
+void engine_obsolete_free(struct engine *engine);
+
+/* engine_checkpoint.c */
+int checkpoint_new(struct checkpoint **ret_checkpoint);
+struct checkpoint *checkpoint_ref(struct checkpoint *checkpoint);
+void checkpoint_unref(struct checkpoint *checkpoint);
+int engine_checkpoint_insert(struct engine *engine, struct checkpoint *checkpoint);
+void *engine_checkpoint_main(void *engine);
+/* Queue a checkpoint whose plan is set. */
+void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoint);
+/* The plan of a checkpoint: the version, by name. */
+int checkpoint_plan_new(struct engine *engine, const struct checkpoint *checkpoint,
+                        struct version *version, struct sealed_manifest **ret_plan);
+void checkpoint_plan_free(struct sealed_manifest *plan);
+int checkpoint_mark_encode(const struct checkpoint *checkpoint, struct buffer *to);
+int checkpoint_mark_decode(struct slice from, struct checkpoint *to);
+
+/* checkpoint_files.c */
+struct checkpoint_numbers {
+    uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
+    struct checksum128 manifest_hash;
+};
+/* Make checkpoints/<name> as `plan` says, complete and synced; an existing complete one with the
+ * same id counts as made. Leaves nothing behind on failure. */
+int checkpoint_files_make(struct store *store, const struct sealed_manifest *plan, const char *name,
+                          struct checkpoint_numbers *ret_numbers);
+/* Link (or, across limits, copy) one file. 0: linked, 1: copied, or an error. */
+int checkpoint_files_link(struct io *io, struct io_file *from_directory,
+                          struct io_file *to_directory, const char *name);
+/* Take checkpoints/<name> away (into tmp/), if it is the checkpoint `id`; then remove_deleted. */
+int checkpoint_files_detach(struct store *store, const char *name, uint64_t id);
+int checkpoint_files_remove_deleted(struct store *store, uint64_t id);
+/* Is checkpoints/<name> the complete checkpoint `id`? 1, 0, or an error. */
+int checkpoint_files_match(struct store *store, const char *name, uint64_t id);
+/* The name under checkpoints/ of checkpoint `id`: 1 and the name (256 bytes), or 0. */
+int checkpoint_files_find(struct store *store, uint64_t id, char ret_name[256]);
+
+/* engine_recovery.c */
+int engine_recover(struct engine *engine);
+
+#endif
