@@ -96,6 +96,8 @@ struct engine_view; /* the state at one sequence number */
 struct engine_view *engine_view_acquire(struct engine *engine);
 void engine_view_release(struct engine_view *view); /* accepts NULL */
 uint64_t engine_view_sequence(const struct engine_view *view);
+/* Does it hold back the deletion of chunks of the live store? (A materialised checkpoint's does not.) */
+bool engine_view_pins_live(const struct engine_view *view);
 
 /*
  * The record of `key`: 1 (kind VALUE or REFERENCE), 0 (absent), or a negative error. The value is

@@ -117,6 +117,11 @@ uint64_t engine_view_sequence(const struct engine_view *view)
     return view->sequence;
 }
 
+bool engine_view_pins_live(const struct engine_view *view)
+{
+    return view->super != NULL;
+}
+
 /* A record was found under `tombstone`: is it there for a reader? */
 static int view_found(const struct record *record, uint64_t tombstone)
 {
