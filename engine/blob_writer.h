@@ -47,7 +47,8 @@ void blob_writer_close(struct blob_writer *writer);
 
 /*
  * Append `size` bytes (1..BLOB_FRAME_SIZE_MAX) as one frame. The reference covers all of it.
- * -ENOMEM, -ENOSPC, or the writer's first error.
+ * -ENOMEM, the writer's first error, or -ENOSPC, which is not kept: a reserve is left in the file
+ * system (64 MiB, or a 64th of a small one) so that deleting still works.
  */
 int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
                        struct blob_ref *ret_ref);
@@ -65,7 +66,9 @@ struct blob_piece {
  * copy it out as pieces, at most `room` of them, and return their number (0: nothing is pending). The
  * caller puts them into the WAL, which then answers for their durability: they are not offered again
  * and the next blob_writer_sync() may skip them (they reach the chunk file in time, and are synced
- * there by blob_writer_seal()). Otherwise returns -E2BIG: call blob_writer_sync().
+ * there by blob_writer_seal()). So a piece taken must be written, also when there is no entry to go
+ * with it, and to a segment that is not retired before the piece's chunk is sealed. Otherwise
+ * returns -E2BIG: call blob_writer_sync(). -ENOMEM; the writer's first error.
  * One caller at a time (the commit leader).
  */
 int blob_writer_take_pieces(struct blob_writer *writer, size_t limit_bytes,
@@ -79,8 +82,9 @@ void blob_writer_roll(struct blob_writer *writer);
 
 /*
  * Seal all chunks that ended (by size or roll) and whose id is <= `up_to_id`: write the rest, the
- * trailer, fsync, 0444, rename to the final name, fsync the directory. Appends one identity per
- * chunk sealed to *identities (an array it reallocs; *count is its length). Until the caller says
+ * trailer, fsync, 0444, rename to the final name, fsync the directory. Appends the identity of each,
+ * and of those sealed before and not forgotten yet (so that a caller who failed later can call
+ * again), to *identities (an array it reallocs; *count is its length). Until the caller says
  * blob_writer_forget(), reads of these chunks still work here.
  */
 int blob_writer_seal(struct blob_writer *writer, uint64_t up_to_id,
@@ -110,7 +114,9 @@ void blob_writer_get_statistics(struct blob_writer *writer, struct blob_writer_s
  * Recovery: make a sealed chunk of <id>.open whose frames end at `end` (the highest position a
  * surviving reference reaches), after writing `pieces` (from the WAL) into it: cut to `end`, write
  * the trailer, fsync, 0444, rename, fsync the directory. A missing file with all bytes covered by
- * pieces is created. Safe to repeat after a crash in the middle.
+ * pieces is created. Safe to repeat after a crash in the middle, also after the rename. -EINVAL when
+ * `end` leaves no content; ERROR_MISSING_CHUNK, ERROR_TRUNCATED or ERROR_CORRUPT when file and pieces
+ * are not the whole of it; ERROR_FOREIGN, ERROR_VERSION_NEWER; what io gives.
  */
 int blob_recover_open_chunk(struct io *io, struct io_file *chunk_directory,
                             const uint8_t *store_uuid, uint64_t id, uint64_t end,

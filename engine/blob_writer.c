@@ -1,0 +1,595 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * blob_writer.c - appending frames, reading them back, and the life of a writer and its chunks
+ */
+#include "engine/blob_writer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/base/blocking.h"
+#include "engine/base/checksum.h"
+#include "engine/base/error.h"
+#include "engine/base/invariant.h"
+#include "engine/base/scratch.h"
+#include "engine/blob_stream.h"
+
+/* Compressing this much takes long enough for the thread to say that it waits. */
+#define BLOCKING_SIZE (32 * 1024)
+
+#define TAIL_SIZE (2 * BLOB_BLOCK_SIZE)
+
+/* ---- chunks ---- */
+
+struct blob_chunk *blob_chunk_new(struct blob_writer *writer, uint64_t id)
+{
+    struct blob_chunk *chunk = calloc(1, sizeof *chunk);
+
+    if (chunk == NULL)
+        return NULL;
+    chunk->id = id;
+    chunk->references = 1;
+    chunk->end = CHUNK_HEADER_SIZE;
+    /* Recovery can write the header itself. */
+    chunk->covered = CHUNK_HEADER_SIZE;
+    chunk->hash = checksum_stream_new();
+    chunk->tail = io_allocate_aligned(TAIL_SIZE);
+    if (chunk->hash == NULL || chunk->tail == NULL) {
+        blob_chunk_free(writer, chunk);
+        return NULL;
+    }
+    chunk_header_encode(chunk->tail, CHUNK_BLOB, writer->store_uuid, id);
+    return chunk;
+}
+
+void blob_chunk_free(struct blob_writer *writer, struct blob_chunk *chunk)
+{
+    if (chunk == NULL)
+        return;
+    io_close(writer->options.io, chunk->file);
+    io_close(writer->options.io, chunk->reader);
+    checksum_stream_free(chunk->hash);
+    free(chunk->tail);
+    free(chunk);
+}
+
+void blob_chunk_unref_locked(struct blob_writer *writer, struct blob_chunk *chunk)
+{
+    invariant(chunk->references > 0);
+    if (--chunk->references > 0)
+        return;
+    lock_release(&writer->lock);
+    blob_chunk_free(writer, chunk);
+    lock_acquire(&writer->lock);
+}
+
+struct blob_chunk *blob_writer_find_locked(struct blob_writer *writer, uint64_t chunk_id)
+{
+    for (struct blob_chunk *chunk = writer->chunks; chunk != NULL; chunk = chunk->next) {
+        if (chunk->id == chunk_id)
+            return chunk;
+    }
+    return NULL;
+}
+
+int blob_writer_latch_locked(struct blob_writer *writer, int error)
+{
+    if (writer->error == 0)
+        writer->error = error;
+    pthread_cond_broadcast(&writer->room);
+    pthread_cond_broadcast(&writer->changed);
+    return writer->error;
+}
+
+static void update_lowest_id_locked(struct blob_writer *writer)
+{
+    uint64_t id = writer->chunks != NULL ? writer->chunks->id : UINT64_MAX;
+
+    atomic_store_explicit(&writer->lowest_id, id, memory_order_release);
+}
+
+static void end_open_chunk_locked(struct blob_writer *writer)
+{
+    writer->open->is_ended = true;
+    writer->open = NULL;
+    pthread_cond_signal(&writer->work);
+}
+
+/* `chunk` takes the appends from now on; its id is above all others. */
+static void start_chunk_locked(struct blob_writer *writer, struct blob_chunk *chunk)
+{
+    struct blob_chunk **link = &writer->chunks;
+
+    invariant(chunk->id > writer->last_id);
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = chunk;
+    writer->open = chunk;
+    writer->last_id = chunk->id;
+    writer->has_prepare_failed = false;
+    update_lowest_id_locked(writer);
+}
+
+/*
+ * See that there is an open chunk: the one prepared ahead, or a new one, whose file is made when it
+ * is first written. Ids are allocated without the lock, so another thread may be faster, and even
+ * start and end a chunk with a higher id; what was made in vain is dropped, for ids only rise.
+ */
+static int ensure_open_locked(struct blob_writer *writer)
+{
+    while (writer->open == NULL) {
+        struct blob_chunk *made;
+        uint64_t id;
+
+        if (writer->next != NULL) {
+            made = writer->next;
+            writer->next = NULL;
+            start_chunk_locked(writer, made);
+            break;
+        }
+        lock_release(&writer->lock);
+        id = writer->options.allocate_id(writer->options.context);
+        made = blob_chunk_new(writer, id);
+        lock_acquire(&writer->lock);
+        if (made == NULL)
+            return -ENOMEM;
+        if (writer->open == NULL && writer->next == NULL && id > writer->last_id)
+            start_chunk_locked(writer, made);
+        else
+            blob_chunk_unref_locked(writer, made);
+    }
+    return 0;
+}
+
+/* ---- appending ---- */
+
+/* A frame on its way: what is stored, and the reference but for its place. */
+struct frame {
+    const uint8_t *stored;
+    struct blob_ref ref;
+};
+
+static int encode_frame(struct blob_writer *writer, const uint8_t *data, uint32_t size,
+                        struct frame *frame)
+{
+    struct blob_ref *ref = &frame->ref;
+    ptrdiff_t stored_size = 0;
+
+    if (writer->options.compression_level != 0) {
+        uint8_t *scratch = scratch_get(size);
+
+        if (scratch == NULL)
+            return -ENOMEM;
+        if (size >= BLOCKING_SIZE)
+            blocking_enter();
+        stored_size = codec_compress(scratch, size, data, size, writer->options.compression_level);
+        if (stored_size < 0)
+            return (int)stored_size;
+        frame->stored = scratch;
+    }
+    ref->raw_size = size;
+    ref->skip = 0;
+    ref->length = size;
+    if (stored_size > 0) {
+        ref->codec = CODEC_ZSTD;
+        ref->stored_size = (uint32_t)stored_size;
+        ref->frame_checksum = checksum64(frame->stored, (size_t)stored_size);
+        return 0;
+    }
+    frame->stored = data; /* not the scratch */
+    ref->codec = CODEC_NONE;
+    ref->stored_size = size;
+    for (uint32_t at = 0; at < size; at += BLOB_BLOCK_SIZE) {
+        uint32_t left = size - at;
+
+        ref->block_checksums[at / BLOB_BLOCK_SIZE] =
+            checksum32(data + at, left < BLOB_BLOCK_SIZE ? left : BLOB_BLOCK_SIZE);
+    }
+    return 0;
+}
+
+static bool is_space_short_locked(const struct blob_writer *writer, uint32_t size)
+{
+    return writer->statistics.pending_bytes + size > writer->space_bytes;
+}
+
+/* A full file system is told here, where it can be answered, not when data already acknowledged
+ * cannot be written. */
+static int check_space_locked(struct blob_writer *writer, uint32_t size)
+{
+    uint64_t space_bytes;
+
+    if (!is_space_short_locked(writer, size))
+        return 0;
+    lock_release(&writer->lock);
+    space_bytes = blob_writer_free_space(writer);
+    lock_acquire(&writer->lock);
+    writer->space_bytes = space_bytes;
+    return is_space_short_locked(writer, size) ? -ENOSPC : 0;
+}
+
+static uint64_t frame_position(const struct blob_chunk *chunk, const struct blob_ref *ref)
+{
+    if (ref->codec == CODEC_NONE && ref->raw_size >= BLOB_BLOCK_SIZE)
+        return (chunk->end + BLOB_BLOCK_SIZE - 1) & ~(uint64_t)(BLOB_BLOCK_SIZE - 1);
+    return chunk->end;
+}
+
+static uint64_t buffered_end(const struct blob_chunk *chunk)
+{
+    return chunk->last != NULL ? chunk->last->position + BLOB_BUFFER_SIZE : chunk->written;
+}
+
+static void add_buffer_locked(struct blob_writer *writer, struct blob_chunk *chunk)
+{
+    struct blob_buffer *buffer = writer->free_buffers;
+    uint64_t position = buffered_end(chunk);
+
+    writer->free_buffers = buffer->next;
+    buffer->next = NULL;
+    buffer->position = position;
+    if (chunk->last != NULL)
+        chunk->last->next = buffer;
+    else
+        chunk->first = buffer;
+    chunk->last = buffer;
+    if (position == 0)
+        memcpy(buffer->data, chunk->tail, CHUNK_HEADER_SIZE);
+}
+
+/*
+ * An open chunk with buffers for the frame. Waits for a buffer with the lock released; the open
+ * chunk may be another one afterwards, so everything is looked at again.
+ */
+static int reserve_locked(struct blob_writer *writer, const struct blob_ref *ref)
+{
+    for (;;) {
+        int error = writer->error;
+
+        if (error == 0)
+            error = check_space_locked(writer, ref->stored_size);
+        if (error == 0)
+            error = ensure_open_locked(writer);
+        if (error < 0)
+            return error;
+        if (frame_position(writer->open, ref) + ref->stored_size <= buffered_end(writer->open))
+            return 0;
+        if (writer->free_buffers != NULL) {
+            add_buffer_locked(writer, writer->open);
+            return 0;
+        }
+        writer->statistics.waits++;
+        lock_release(&writer->lock);
+        blocking_enter();
+        lock_acquire(&writer->lock);
+        while (writer->free_buffers == NULL && writer->error == 0)
+            lock_wait(&writer->lock, &writer->room);
+    }
+}
+
+/* Copy into the chunk's last buffers; `from` may be NULL for zeros. */
+static void copy_in(struct blob_chunk *chunk, uint64_t position, const uint8_t *from, size_t size)
+{
+    struct blob_buffer *buffer = chunk->last;
+
+    if (position < buffer->position) {
+        /* Begins in the buffer before: the list is short, and this is once a MiB. */
+        for (buffer = chunk->first; position >= buffer->position + BLOB_BUFFER_SIZE;)
+            buffer = buffer->next;
+    }
+    while (size > 0) {
+        size_t at = (size_t)(position - buffer->position);
+        size_t part = BLOB_BUFFER_SIZE - at < size ? BLOB_BUFFER_SIZE - at : size;
+
+        if (from != NULL) {
+            memcpy(buffer->data + at, from, part);
+            from += part;
+        } else {
+            memset(buffer->data + at, 0, part);
+        }
+        position += part;
+        size -= part;
+        buffer = buffer->next;
+    }
+}
+
+static void append_locked(struct blob_writer *writer, struct frame *frame)
+{
+    struct blob_chunk *chunk = writer->open;
+    struct blob_writer_statistics *statistics = &writer->statistics;
+    struct blob_ref *ref = &frame->ref;
+    uint64_t position = frame_position(chunk, ref);
+    uint64_t end = position + ref->stored_size;
+
+    if (position > chunk->end)
+        copy_in(chunk, chunk->end, NULL, (size_t)(position - chunk->end));
+    copy_in(chunk, position, frame->stored, ref->stored_size);
+    statistics->frames++;
+    statistics->raw_bytes += ref->raw_size;
+    statistics->stored_bytes += ref->stored_size;
+    statistics->pending_bytes += end - chunk->end;
+    if (statistics->pending_bytes > statistics->pending_peak_bytes)
+        statistics->pending_peak_bytes = statistics->pending_bytes;
+    chunk->end = end;
+    chunk->frames++;
+    ref->chunk_id = chunk->id;
+    ref->position = position;
+
+    if (end >= writer->options.chunk_size_bytes)
+        end_open_chunk_locked(writer);
+    else if (end >= chunk->first->position + BLOB_BUFFER_SIZE ||
+             (writer->next == NULL && !writer->has_prepare_failed &&
+              end > writer->options.chunk_size_bytes / 2))
+        pthread_cond_signal(&writer->work);
+}
+
+int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
+                       struct blob_ref *ret_ref)
+{
+    struct frame frame = {.stored = data};
+    int error;
+
+    invariant(size >= 1 && size <= BLOB_FRAME_SIZE_MAX);
+    error = encode_frame(writer, data, size, &frame);
+    if (error < 0)
+        return error;
+    lock_acquire(&writer->lock);
+    error = reserve_locked(writer, &frame.ref);
+    if (error == 0)
+        append_locked(writer, &frame);
+    lock_release(&writer->lock);
+    if (error == 0)
+        *ret_ref = frame.ref;
+    return error;
+}
+
+void blob_writer_roll(struct blob_writer *writer)
+{
+    lock_acquire(&writer->lock);
+    if (writer->open != NULL && writer->open->frames > 0)
+        end_open_chunk_locked(writer);
+    lock_release(&writer->lock);
+}
+
+uint64_t blob_writer_last_id(struct blob_writer *writer)
+{
+    uint64_t id;
+
+    lock_acquire(&writer->lock);
+    id = writer->last_id;
+    lock_release(&writer->lock);
+    return id;
+}
+
+/* ---- reading back ---- */
+
+/* Copy [position, position + size), all of which lies in buffers. */
+static void copy_out(const struct blob_chunk *chunk, uint64_t position, size_t size, uint8_t *to)
+{
+    const struct blob_buffer *buffer = chunk->first;
+
+    while (size > 0) {
+        size_t at, part;
+
+        while (position >= buffer->position + BLOB_BUFFER_SIZE)
+            buffer = buffer->next;
+        at = (size_t)(position - buffer->position);
+        part = BLOB_BUFFER_SIZE - at < size ? BLOB_BUFFER_SIZE - at : size;
+        memcpy(to, buffer->data + at, part);
+        position += part;
+        size -= part;
+        to += part;
+    }
+}
+
+int blob_writer_read(struct blob_writer *writer, uint64_t chunk_id, uint64_t position,
+                     uint32_t size, void *to)
+{
+    struct blob_chunk *chunk;
+    uint64_t buffered_from;
+    uint32_t from_file;
+    int error = 0;
+
+    /* Most reads are of sealed chunks: let them pass without the lock. */
+    if (chunk_id < atomic_load_explicit(&writer->lowest_id, memory_order_acquire))
+        return 0;
+    lock_acquire(&writer->lock);
+    chunk = blob_writer_find_locked(writer, chunk_id);
+    if (chunk == NULL) {
+        lock_release(&writer->lock);
+        return 0;
+    }
+    if (position > chunk->end || size > chunk->end - position) {
+        lock_release(&writer->lock);
+        return ERROR_TRUNCATED;
+    }
+    buffered_from = chunk->first != NULL ? chunk->first->position : chunk->end;
+    if (position >= buffered_from)
+        from_file = 0;
+    else
+        from_file = buffered_from - position < size ? (uint32_t)(buffered_from - position) : size;
+    if (from_file < size)
+        copy_out(chunk, position + from_file, size - from_file, (uint8_t *)to + from_file);
+    if (from_file > 0) {
+        chunk->references++;
+        lock_release(&writer->lock);
+        error = io_read_exact(writer->options.io, chunk->reader, to, from_file, position);
+        lock_acquire(&writer->lock);
+        blob_chunk_unref_locked(writer, chunk);
+    }
+    lock_release(&writer->lock);
+    return error < 0 ? error : 1;
+}
+
+void blob_writer_forget(struct blob_writer *writer, uint64_t chunk_id)
+{
+    struct blob_chunk **link = &writer->chunks;
+
+    lock_acquire(&writer->lock);
+    while (*link != NULL && (*link)->id != chunk_id)
+        link = &(*link)->next;
+    if (*link != NULL) {
+        struct blob_chunk *chunk = *link;
+
+        invariant(chunk->is_sealed);
+        *link = chunk->next;
+        chunk->next = NULL;
+        update_lowest_id_locked(writer);
+        blob_chunk_unref_locked(writer, chunk);
+    }
+    lock_release(&writer->lock);
+}
+
+/* ---- pieces for the log ---- */
+
+/* How much of the chunk is not durable anywhere; -E2BIG when some of it has left the buffers. */
+static int64_t pending_of_locked(const struct blob_chunk *chunk, uint64_t *ret_from)
+{
+    uint64_t from = chunk->covered > chunk->synced ? chunk->covered : chunk->synced;
+
+    if (from >= chunk->end)
+        return 0;
+    if (chunk->first == NULL || from < chunk->first->position)
+        return -E2BIG;
+    *ret_from = from;
+    return (int64_t)(chunk->end - from);
+}
+
+static int check_pieces_locked(const struct blob_writer *writer, size_t limit_bytes, int room)
+{
+    uint64_t total = 0, from;
+    int count = 0;
+
+    for (const struct blob_chunk *chunk = writer->chunks; chunk != NULL; chunk = chunk->next) {
+        int64_t size = pending_of_locked(chunk, &from);
+
+        if (size < 0)
+            return (int)size;
+        total += (uint64_t)size;
+        count += size > 0;
+    }
+    return total > limit_bytes || count > room ? -E2BIG : count;
+}
+
+int blob_writer_take_pieces(struct blob_writer *writer, size_t limit_bytes,
+                            struct blob_piece *pieces, int room)
+{
+    uint8_t *to;
+    uint64_t from = 0;
+    int count;
+
+    if (buffer_reserve(&writer->pieces, limit_bytes) < 0)
+        return -ENOMEM;
+    to = writer->pieces.data;
+    lock_acquire(&writer->lock);
+    count = writer->error;
+    if (count == 0)
+        count = check_pieces_locked(writer, limit_bytes, room);
+    if (count > 0) {
+        for (struct blob_chunk *chunk = writer->chunks; chunk != NULL; chunk = chunk->next) {
+            int64_t size = pending_of_locked(chunk, &from);
+
+            if (size <= 0)
+                continue;
+            copy_out(chunk, from, (size_t)size, to);
+            *pieces++ = (struct blob_piece){chunk->id, from, (uint32_t)size, to};
+            to += size;
+            chunk->covered = chunk->end;
+        }
+    }
+    lock_release(&writer->lock);
+    return count;
+}
+
+/* ---- open, close, numbers ---- */
+
+static int allocate_buffers(struct blob_writer *writer)
+{
+    uint32_t count = writer->options.buffer_count;
+
+    writer->bounce = io_allocate_aligned(BLOB_BUFFER_SIZE);
+    writer->buffers = calloc(count, sizeof *writer->buffers);
+    writer->buffer_memory = io_allocate_aligned(count * BLOB_BUFFER_SIZE);
+    if (writer->bounce == NULL || writer->buffers == NULL || writer->buffer_memory == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        writer->buffers[i].data = writer->buffer_memory + i * BLOB_BUFFER_SIZE;
+        writer->buffers[i].next = writer->free_buffers;
+        writer->free_buffers = &writer->buffers[i];
+    }
+    return 0;
+}
+
+int blob_writer_open(const struct blob_writer_options *options, struct blob_writer **ret_writer)
+{
+    struct blob_writer *writer;
+    int error;
+
+    if (options->buffer_count < 2 || options->chunk_size_bytes > INT64_MAX / 2)
+        return -EINVAL;
+    writer = calloc(1, sizeof *writer);
+    if (writer == NULL)
+        return -ENOMEM;
+    writer->options = *options;
+    memcpy(writer->store_uuid, options->store_uuid, STORE_UUID_SIZE);
+    writer->options.store_uuid = writer->store_uuid;
+    lock_init(&writer->lock, LOCK_RANK_BLOB);
+    lock_condition_init(&writer->work);
+    lock_condition_init(&writer->room);
+    lock_condition_init(&writer->changed);
+    update_lowest_id_locked(writer);
+    error = allocate_buffers(writer);
+    if (error == 0) {
+        writer->space_bytes = blob_writer_free_space(writer);
+        error = -pthread_create(&writer->thread, NULL, blob_writer_thread, writer);
+        writer->has_thread = error == 0;
+    }
+    if (error < 0) {
+        blob_writer_close(writer);
+        return error;
+    }
+    *ret_writer = writer;
+    return 0;
+}
+
+static void stop_thread(struct blob_writer *writer)
+{
+    if (!writer->has_thread)
+        return;
+    lock_acquire(&writer->lock);
+    writer->must_stop = true;
+    pthread_cond_signal(&writer->work);
+    pthread_cond_broadcast(&writer->changed);
+    lock_release(&writer->lock);
+    pthread_join(writer->thread, NULL);
+}
+
+void blob_writer_close(struct blob_writer *writer)
+{
+    if (writer == NULL)
+        return;
+    stop_thread(writer);
+    blob_chunk_discard(writer, writer->next);
+    while (writer->chunks != NULL) {
+        struct blob_chunk *chunk = writer->chunks;
+
+        writer->chunks = chunk->next;
+        blob_chunk_free(writer, chunk);
+    }
+    pthread_cond_destroy(&writer->work);
+    pthread_cond_destroy(&writer->room);
+    pthread_cond_destroy(&writer->changed);
+    lock_destroy(&writer->lock);
+    buffer_free(&writer->pieces);
+    free(writer->bounce);
+    free(writer->buffers);
+    free(writer->buffer_memory);
+    free(writer);
+}
+
+void blob_writer_get_statistics(struct blob_writer *writer, struct blob_writer_statistics *ret)
+{
+    lock_acquire(&writer->lock);
+    *ret = writer->statistics;
+    lock_release(&writer->lock);
+}
