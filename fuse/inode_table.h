@@ -11,6 +11,7 @@
 #define VARVE_FUSE_INODE_TABLE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct inode_table;
@@ -18,8 +19,8 @@ struct inode_table;
 struct inode_table *inode_table_new(void); /* NULL: out of memory */
 void inode_table_free(struct inode_table *table);
 
-/* Count a lookup. For a snapshot file, ino and snapshot_id say where its records are (0, 0 for others; the
- * newest found replaces the older). 0 or -ENOMEM. */
+/* Count a lookup. For a node in a snapshot, ino and snapshot_id say where its records are (0, 0 for others;
+ * the newest found replaces the older). 0 or -ENOMEM. */
 int inode_table_lookup(struct inode_table *table, uint64_t node, uint64_t ino,
                        uint64_t snapshot_id);
 
@@ -41,6 +42,14 @@ bool inode_table_release(struct inode_table *table, uint64_t node, bool writable
 
 /* Copy the nodes that are open for writing (live ones): returns the count, at most `room` are stored. */
 size_t inode_table_writable(struct inode_table *table, uint64_t *nodes, size_t room);
+
+/* How many held nodes were last found in the snapshot; ids that differ by a multiple of 4096 are
+ * counted together, so it may say too many but never too few. */
+uint32_t inode_table_held(struct inode_table *table, uint64_t snapshot_id);
+
+/* Call back for each held node with (node & mask) == value, outside the locks. */
+void inode_table_each(struct inode_table *table, uint64_t mask, uint64_t value,
+                      void (*callback)(void *, uint64_t node), void *context);
 
 /* Call back for each held snapshot file node (bit 63 set), outside the locks. */
 void inode_table_each_version(struct inode_table *table, void (*callback)(void *, uint64_t node),
