@@ -207,11 +207,22 @@ int fs_readdir(struct fs_directory *directory, uint64_t cookie, bool plus,
 
 /* size 0: only the length is returned. -ENODATA, -ERANGE, -EOPNOTSUPP (namespace), -E2BIG. */
 int64_t fs_getxattr(struct fs *fs, uint64_t node, const char *name, void *value, size_t size);
+/* With FS_XATTR_KILL_SGID (the protocol's flag of that meaning) setting an ACL clears the setgid bit. */
+#define FS_XATTR_KILL_SGID (1 << 16)
 /* flags: XATTR_CREATE, XATTR_REPLACE. -EEXIST, -ENODATA, -ENOSPC, -E2BIG, -EROFS. */
 int fs_setxattr(struct fs *fs, uint64_t node, const char *name, const void *value, size_t size,
                 int flags, const struct fs_caller *caller);
 int64_t fs_listxattr(struct fs *fs, uint64_t node, void *list, size_t size);
 int fs_removexattr(struct fs *fs, uint64_t node, const char *name, const struct fs_caller *caller);
+
+/* ---- snapshots by name, for those who do not come through the tree (the control socket) ---- */
+
+/* As rmdir in .snapshots, with nothing asked of the caller. Handles and nodes that the kernel holds stay
+ * readable; it is told that the name is gone. */
+int fs_snapshot_delete(struct fs *fs, const char *name);
+/* Tell the kernel that a name came or went in .snapshots, after snapshot_create() or
+ * snapshot_rename() was called directly. */
+void fs_snapshot_announce(struct fs *fs, const char *name);
 
 /* ---- whole filesystem ---- */
 

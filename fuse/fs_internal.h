@@ -16,7 +16,17 @@
 #include "fuse/fs_key.h"
 #include "fuse/inode_table.h"
 
-#define FS_STRIPES 1024
+#define FS_STRIPES  1024
+#define FS_INO_RUNS 256
+
+/* Inode numbers set aside for the children of one directory: [next, end). */
+struct fs_ino_run {
+    uint64_t directory; /* 0: unused */
+    uint64_t next, end;
+    uint32_t length;
+};
+
+struct fs_departed; /* fs_location.c: a deleted snapshot of which the kernel still holds nodes */
 
 struct fs {
     struct engine *engine;
@@ -27,8 +37,14 @@ struct fs {
     bool read_only;
     struct inode_table *table;
     struct lock stripes[FS_STRIPES];
-    struct lock ino_lock; /* LOCK_RANK_FS_TABLE: next_ino, reserved_ino */
+    struct lock ino_lock; /* LOCK_RANK_FS_TABLE: next_ino, reserved_ino, runs */
     uint64_t next_ino, reserved_ino;
+    struct fs_ino_run runs[FS_INO_RUNS]; /* ino_lock; by hash of the directory */
+    struct lock rename_lock;             /* LOCK_RANK_FS_RENAME: before stripes, when a directory
+                                            changes its parent */
+    struct lock departed_lock;           /* LOCK_RANK_FS_TABLE */
+    struct fs_departed *departed;
+    uint32_t departed_count; /* changed under the lock, read relaxed without */
     struct fs_statistics statistics; /* atomics: __atomic_fetch_add, relaxed */
 };
 
@@ -40,7 +56,7 @@ struct fs_location {
     bool virtual_directory;    /* a .snapshots directory: ino is the live directory it belongs to */
 };
 
-/* fs_snapshot.c: find where a node lives and pin a view of it. For a live node the view is the present
+/* fs_location.c: find where a node lives and pin a view of it. For a live node the view is the present
  * one. -ESTALE when the node is not known (any more). Put back with fs_location_put(). */
 int fs_location_get(struct fs *fs, uint64_t node, struct fs_location *ret_location);
 void fs_location_put(struct fs *fs, struct fs_location *location);
@@ -111,7 +127,7 @@ int fs_snapshot_mkdir(struct fs *fs, uint64_t directory_ino, const char *name,
                       const struct fs_caller *caller, struct fs_entry *ret_entry);
 int fs_snapshot_rmdir(struct fs *fs, uint64_t directory_ino, const char *name,
                       const struct fs_caller *caller);
-int fs_snapshot_rename(struct fs *fs, const char *from, const char *to,
+int fs_snapshot_rename(struct fs *fs, uint64_t directory_ino, const char *from, const char *to,
                        const struct fs_caller *caller);
 int fs_snapshot_directory_attribute(struct fs *fs, uint64_t directory_ino,
                                     struct fs_entry *ret_entry);
