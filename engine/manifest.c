@@ -517,6 +517,14 @@ static int check_file(const struct manifest *manifest, int directory, const char
     return S_ISLNK(status.st_mode) ? -ELOOP : ERROR_CORRUPT;
 }
 
+bool manifest_is_durable(struct manifest *manifest)
+{
+    unsigned flags;
+
+    return mdb_env_get_flags(manifest->environment, &flags) == MDB_SUCCESS &&
+           (flags & (MDB_NOSYNC | MDB_NOMETASYNC | MDB_WRITEMAP | MDB_MAPASYNC)) == 0;
+}
+
 static int environment_open(struct manifest *manifest, const struct manifest_options *options)
 {
     size_t size = options->map_size_bytes;
@@ -588,8 +596,10 @@ static int content_open(struct manifest *manifest, const struct manifest_options
 
     if (error == 0)
         error = database_open(manifest);
-    if (error == 0)
+    if (error == 0) {
+        invariant(manifest_is_durable(manifest));
         error = manifest_inspect(manifest, manifest_format_look, &present);
+    }
     if (error != 0 || present)
         return error;
     if (!options->create) {
@@ -628,6 +638,19 @@ static int open_in(struct manifest *manifest, const struct manifest_options *opt
     return error;
 }
 
+static int directory_open(const char *path)
+{
+    struct stat status;
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (directory >= 0)
+        return directory;
+    /* Of a symbolic link O_DIRECTORY says that it is none. */
+    if (errno == ENOTDIR && lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
+        return -ELOOP;
+    return -errno;
+}
+
 int manifest_open(const struct manifest_options *options, struct manifest **ret_manifest)
 {
     struct manifest *manifest;
@@ -644,9 +667,9 @@ int manifest_open(const struct manifest_options *options, struct manifest **ret_
     manifest->change_log_entries_max = options->change_log_entries_max;
     manifest_set_slow_look_ms(manifest, SLOW_LOOK_MS);
     manifest->path = strdup(options->path);
-    directory = open(options->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    directory = directory_open(options->path);
     if (directory < 0)
-        error = -errno;
+        error = directory;
     else if (manifest->path == NULL)
         error = -ENOMEM;
     else

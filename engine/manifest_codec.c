@@ -393,6 +393,24 @@ static bool ranges_are_disjoint(const struct manifest_table **sorted, size_t cou
     return true;
 }
 
+/* Whoever adds up the uses of all tables never overflows. */
+static bool uses_can_be_summed(const struct manifest_table *tables, size_t count)
+{
+    uint64_t references = 0, bytes = 0;
+
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < tables[i].meta.use_count; j++) {
+            const struct table_blob_use *use = &tables[i].meta.uses[j];
+
+            if (use->references == 0 || use->references > INT64_MAX - references ||
+                use->bytes > INT64_MAX - bytes)
+                return false;
+            references += use->references;
+            bytes += use->bytes;
+        }
+    return true;
+}
+
 int manifest_tables_check(const struct manifest_table *tables, size_t count)
 {
     const struct manifest_table **sorted;
@@ -400,7 +418,7 @@ int manifest_tables_check(const struct manifest_table *tables, size_t count)
 
     if (count == 0)
         return 0;
-    if (!tables_are_in_order(tables, count))
+    if (!tables_are_in_order(tables, count) || !uses_can_be_summed(tables, count))
         return ERROR_CORRUPT;
     sorted = malloc(count * sizeof *sorted);
     if (sorted == NULL)

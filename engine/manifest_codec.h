@@ -41,7 +41,7 @@ int manifest_format_check(struct slice from);
  * What version_build() would assert of tables that come from a disk: 0 or ERROR_CORRUPT. They are
  * in order of (level, order, chunk id), no chunk id and in L0 no order is used twice, every
  * smallest key is at most the largest, levels are known, and below L0 the key ranges of a level are
- * disjoint. -ENOMEM.
+ * disjoint, and uses of blobs are not empty and can be summed. -ENOMEM.
  */
 int manifest_tables_check(const struct manifest_table *tables, size_t count);
 

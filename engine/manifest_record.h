@@ -93,6 +93,9 @@ int manifest_record_each(struct manifest_transaction *transaction,
 /* Log that a record does not decode, with its key; returns `error`. */
 int manifest_record_report(struct slice key, int error);
 
+/* What LMDB says of its flags: every commit is synced, data before meta page (R16). */
+bool manifest_is_durable(struct manifest *manifest);
+
 uint64_t manifest_change_log_entries_max(const struct manifest *manifest);
 
 /* A look that takes longer is logged (5 s unless set). */
