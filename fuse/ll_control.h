@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_control.h - the daemon's side of control_protocol.h
+ *
+ * Bounds:  LL_CONTROL_REPLIES_MAX replies longer than one message wait to be fetched; the oldest
+ * goes. Threads: any.
+ */
+#ifndef VARVE_FUSE_LL_CONTROL_H
+#define VARVE_FUSE_LL_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LL_CONTROL_REPLIES_MAX 16
+
+struct ll;
+struct fuse_req;
+struct ll_control;
+
+int ll_control_new(struct ll_control **ret_control);
+void ll_control_free(struct ll_control *control); /* accepts NULL */
+
+/* Handle the ioctl: replies once, now or later from another thread. */
+void ll_control_ioctl(struct ll *ll, struct fuse_req *request, const void *in, size_t in_size,
+                      size_t out_size);
+
+#endif

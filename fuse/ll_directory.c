@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_directory.c - requests about open directories
+ *
+ * The kernel may cache listings: it drops one when names change through it, and all changes of live
+ * directories do; those of a snapshot never change. Only .snapshots itself is read afresh.
+ */
+#include "fuse/ll_internal.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+
+static struct fs_directory *ll_directory_of(const struct fuse_file_info *info)
+{
+    return (struct fs_directory *)(uintptr_t)info->fh;
+}
+
+void ll_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
+{
+    struct fs_directory *directory;
+    int error = fs_directory_open(ll_of(request)->fs, node, &directory);
+
+    if (error < 0) {
+        ll_reply_error(request, error);
+        return;
+    }
+    info->fh = (uintptr_t)directory;
+    info->cache_readdir = !ll_node_is_snapdir(node);
+    info->keep_cache = info->cache_readdir;
+    if (fuse_reply_open(request, info) != 0)
+        fs_directory_close(directory);
+}
+
+void ll_releasedir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
+{
+    (void)node;
+    fs_directory_close(ll_directory_of(info));
+    ll_reply_error(request, 0);
+}
+
+struct ll_listing {
+    fuse_req_t request;
+    struct ll *ll;
+    uint64_t parent;
+    char *data;
+    size_t used, room;
+};
+
+static int ll_listing_add(void *context, const struct fs_directory_entry *entry)
+{
+    struct ll_listing *listing = context;
+    struct stat attributes = {.st_ino = entry->node, .st_mode = entry->type};
+    size_t left = listing->room - listing->used;
+    size_t size = fuse_add_direntry(listing->request, listing->data + listing->used, left,
+                                    entry->name, &attributes, (off_t)entry->cookie);
+
+    if (size > left)
+        return 1;
+    listing->used += size;
+    return 0;
+}
+
+static int ll_listing_add_plus(void *context, const struct fs_directory_entry *entry)
+{
+    struct ll_listing *listing = context;
+    struct fuse_entry_param param;
+    size_t left = listing->room - listing->used;
+    size_t size;
+
+    /* Node 0 counts no lookup: "." and "..". */
+    if (entry->entry != NULL)
+        ll_fill_entry(listing->ll, listing->parent, entry->entry, &param);
+    else
+        param = (struct fuse_entry_param){
+            .attr = {.st_ino = entry->node, .st_mode = entry->type},
+        };
+    size = fuse_add_direntry_plus(listing->request, listing->data + listing->used, left,
+                                  entry->name, &param, (off_t)entry->cookie);
+    if (size > left)
+        return 1;
+    listing->used += size;
+    return 0;
+}
+
+/* The kernel did not take the listing: take back the lookups it would have counted. */
+static void ll_listing_forget(struct ll_listing *listing)
+{
+    struct fuse_direntplus header;
+    size_t at = 0;
+
+    while (at + sizeof header <= listing->used) {
+        memcpy(&header, listing->data + at, sizeof header);
+        if (header.entry_out.nodeid != 0)
+            fs_forget(listing->ll->fs, header.entry_out.nodeid, 1);
+        at += FUSE_DIRENTPLUS_SIZE(&header);
+    }
+}
+
+static void ll_read_directory(fuse_req_t request, uint64_t node, size_t size, off_t cookie,
+                              const struct fuse_file_info *info, bool plus)
+{
+    struct ll_listing listing = {
+        .request = request,
+        .ll = ll_of(request),
+        .parent = node,
+        .room = size < LL_REQUEST_DATA_MAX ? size : LL_REQUEST_DATA_MAX,
+    };
+    int error;
+
+    listing.data = ll_loop_reply_buffer(listing.room);
+    if (listing.data == NULL) {
+        ll_reply_error(request, -ENOMEM);
+        return;
+    }
+    error = fs_readdir(ll_directory_of(info), (uint64_t)cookie, plus,
+                       plus ? ll_listing_add_plus : ll_listing_add, &listing);
+    /* After an error the entries before it are delivered; the next call meets it again. */
+    if (error < 0 && listing.used == 0)
+        ll_reply_error(request, error);
+    else if (fuse_reply_buf(request, listing.data, listing.used) != 0 && plus)
+        ll_listing_forget(&listing);
+}
+
+void ll_readdir(fuse_req_t request, fuse_ino_t node, size_t size, off_t cookie,
+                struct fuse_file_info *info)
+{
+    ll_read_directory(request, node, size, cookie, info, false);
+}
+
+void ll_readdirplus(fuse_req_t request, fuse_ino_t node, size_t size, off_t cookie,
+                    struct fuse_file_info *info)
+{
+    ll_read_directory(request, node, size, cookie, info, true);
+}

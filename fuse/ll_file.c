@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_file.c - requests about open files
+ */
+#include "fuse/ll_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+/* A COPY_FILE_RANGE reply counts in 32 bits; the caller asks again for the rest. */
+#define COPY_SIZE_MAX (UINT64_C(1) << 30)
+
+/* ---- open and close ---- */
+
+/* May the kernel hold dirty pages of a file opened like this? */
+static bool ll_flags_may_dirty(const struct ll *ll, int flags)
+{
+    int access = flags & O_ACCMODE;
+
+    return access == O_RDWR || (ll->options->writeback && access == O_WRONLY);
+}
+
+int ll_file_open(struct ll *ll, uint64_t node, int flags, struct fuse_file_info *info)
+{
+    bool may_dirty = ll_flags_may_dirty(ll, flags);
+    uint64_t handle;
+    int error;
+
+    if (may_dirty) {
+        error = ll_handles_add(ll->handles, node);
+        if (error < 0)
+            return error;
+    }
+    error = fs_open_file(ll->fs, node, (flags & O_ACCMODE) != O_RDONLY, &handle);
+    if (error < 0) {
+        if (may_dirty)
+            ll_handles_remove(ll->handles, node);
+        return error;
+    }
+    info->fh = handle;
+    info->keep_cache = 1;
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
+    info->parallel_direct_writes = 1;
+#endif
+    return 0;
+}
+
+void ll_file_close(struct ll *ll, uint64_t node, int flags, uint64_t handle)
+{
+    fs_release_file(ll->fs, node, handle);
+    if (ll_flags_may_dirty(ll, flags))
+        ll_handles_remove(ll->handles, node);
+}
+
+void ll_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
+{
+    struct ll *ll = ll_of(request);
+    int error = ll_file_open(ll, node, info->flags, info);
+
+    if (error < 0)
+        ll_reply_error(request, error);
+    else if (fuse_reply_open(request, info) != 0)
+        ll_file_close(ll, node, info->flags, info->fh);
+}
+
+void ll_create(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *info)
+{
+    struct ll *ll = ll_of(request);
+    struct fs_caller caller = ll_caller(request);
+    struct fuse_entry_param param;
+    struct fs_entry entry;
+    int error;
+
+    error = fs_mknod(ll->fs, parent, name, (mode & ~(mode_t)S_IFMT) | S_IFREG, 0, &caller, &entry);
+    if (error < 0) {
+        ll_reply_error(request, error);
+        return;
+    }
+    error = ll_file_open(ll, entry.attribute.node, info->flags, info);
+    if (error < 0) {
+        fs_forget(ll->fs, entry.attribute.node, 1);
+        ll_reply_error(request, error);
+        return;
+    }
+    ll_fill_entry(ll, parent, &entry, &param);
+    if (fuse_reply_create(request, &param, info) != 0) {
+        ll_file_close(ll, entry.attribute.node, info->flags, info->fh);
+        fs_forget(ll->fs, entry.attribute.node, 1);
+    }
+}
+
+void ll_release(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
+{
+    ll_file_close(ll_of(request), node, info->flags, info->fh);
+    ll_reply_error(request, 0);
+}
+
+/* ---- data ---- */
+
+void ll_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset,
+             struct fuse_file_info *info)
+{
+    size_t room = size < LL_REQUEST_DATA_MAX ? size : LL_REQUEST_DATA_MAX;
+    void *data = ll_loop_reply_buffer(room);
+
+    if (data == NULL)
+        ll_reply_error(request, -ENOMEM);
+    else
+        ll_reply_buffer(request, data,
+                        fs_read(ll_of(request)->fs, node, info->fh, data, room, (uint64_t)offset));
+}
+
+void ll_write(fuse_req_t request, fuse_ino_t node, const char *data, size_t size, off_t offset,
+              struct fuse_file_info *info)
+{
+    struct ll *ll = ll_of(request);
+    /* A page of a mapping or of the write-back cache has its place, however the file was opened. */
+    bool append = (info->flags & O_APPEND) != 0 && !info->writepage && !ll->options->writeback;
+
+    ll_reply_count(request, fs_write(ll->fs, node, data, size, (uint64_t)offset, append,
+                                     ll_wire_write_kills_privileges(ll)));
+}
+
+void ll_fsync(fuse_req_t request, fuse_ino_t node, int data_only, struct fuse_file_info *info)
+{
+    (void)info;
+    ll_reply_error(request, fs_fsync(ll_of(request)->fs, node, data_only != 0));
+}
+
+void ll_fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, off_t length,
+                  struct fuse_file_info *info)
+{
+    (void)info;
+    if (offset < 0 || length <= 0)
+        ll_reply_error(request, -EINVAL);
+    else
+        ll_reply_error(request, fs_fallocate(ll_of(request)->fs, node, mode, (uint64_t)offset,
+                                             (uint64_t)length));
+}
+
+void ll_lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence,
+              struct fuse_file_info *info)
+{
+    int64_t result;
+
+    if (offset < 0) {
+        ll_reply_error(request, -ENXIO);
+        return;
+    }
+    result = fs_seek(ll_of(request)->fs, node, info->fh, (uint64_t)offset, whence);
+    if (result < 0)
+        ll_reply_error(request, (int)result);
+    else
+        (void)fuse_reply_lseek(request, result);
+}
+
+void ll_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
+                        struct fuse_file_info *from_info, fuse_ino_t to, off_t to_offset,
+                        struct fuse_file_info *to_info, size_t length, int flags)
+{
+    uint64_t size = length < COPY_SIZE_MAX ? length : COPY_SIZE_MAX;
+
+    (void)to_info;
+    if (flags != 0 || from_offset < 0 || to_offset < 0)
+        ll_reply_error(request, -EINVAL);
+    else
+        ll_reply_count(request,
+                       fs_copy_range(ll_of(request)->fs, from, from_info->fh, (uint64_t)from_offset,
+                                     to, (uint64_t)to_offset, size));
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_flusher.c - the thread that flushes the kernel's pages, then works
+ */
+#include "fuse/ll_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+struct ll_flusher {
+    struct ll *ll;
+    pthread_t thread;
+    struct lock lock; /* LOCK_RANK_LEAF */
+    pthread_cond_t wake;
+    struct ll_job *first, **last;
+    bool stopping;
+};
+
+void ll_flush_mappings(struct ll *ll)
+{
+    uint64_t *nodes;
+    size_t count;
+    int error = ll_handles_list(ll->handles, &nodes, &count);
+
+    if (error < 0) {
+        log_warning("pages of shared mappings are not flushed: %s", error_text(error));
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        /* From 0 to the end: the kernel writes dirty pages back, waits, and drops them. */
+        error = fuse_lowlevel_notify_inval_inode(ll->session, nodes[i], 0, 0);
+        if (error < 0 && error != -ENOENT)
+            log_debug("flush of node %" PRIu64 ": %s", nodes[i], error_text(error));
+    }
+    free(nodes);
+}
+
+static struct ll_job *ll_flusher_take(struct ll_flusher *flusher)
+{
+    struct ll_job *job = flusher->first;
+
+    flusher->first = job->next;
+    if (flusher->first == NULL)
+        flusher->last = &flusher->first;
+    return job;
+}
+
+static void *ll_flusher_main(void *context)
+{
+    struct ll_flusher *flusher = context;
+    struct ll_job *job;
+    bool cancelled;
+
+    lock_acquire(&flusher->lock);
+    for (;;) {
+        if (flusher->first == NULL) {
+            if (flusher->stopping)
+                break;
+            lock_wait(&flusher->lock, &flusher->wake);
+            continue;
+        }
+        job = ll_flusher_take(flusher);
+        cancelled = flusher->stopping;
+        lock_release(&flusher->lock);
+        if (!cancelled)
+            ll_flush_mappings(flusher->ll);
+        job->run(flusher->ll, job, cancelled);
+        lock_acquire(&flusher->lock);
+    }
+    lock_release(&flusher->lock);
+    return NULL;
+}
+
+int ll_flusher_start(struct ll *ll, struct ll_flusher **ret_flusher)
+{
+    struct ll_flusher *flusher = calloc(1, sizeof *flusher);
+    int error;
+
+    if (flusher == NULL)
+        return -ENOMEM;
+    flusher->ll = ll;
+    flusher->last = &flusher->first;
+    lock_init(&flusher->lock, LOCK_RANK_LEAF);
+    lock_condition_init(&flusher->wake);
+    error = pthread_create(&flusher->thread, NULL, ll_flusher_main, flusher);
+    if (error != 0) {
+        (void)pthread_cond_destroy(&flusher->wake);
+        lock_destroy(&flusher->lock);
+        free(flusher);
+        return -error;
+    }
+    *ret_flusher = flusher;
+    return 0;
+}
+
+void ll_flusher_stop(struct ll_flusher *flusher)
+{
+    if (flusher == NULL)
+        return;
+    lock_acquire(&flusher->lock);
+    flusher->stopping = true;
+    (void)pthread_cond_signal(&flusher->wake);
+    lock_release(&flusher->lock);
+    (void)pthread_join(flusher->thread, NULL);
+}
+
+void ll_flusher_free(struct ll_flusher *flusher)
+{
+    if (flusher == NULL)
+        return;
+    invariant(flusher->first == NULL);
+    (void)pthread_cond_destroy(&flusher->wake);
+    lock_destroy(&flusher->lock);
+    free(flusher);
+}
+
+bool ll_flusher_submit(struct ll_flusher *flusher, struct ll_job *job)
+{
+    bool accepted;
+
+    job->next = NULL;
+    lock_acquire(&flusher->lock);
+    accepted = !flusher->stopping;
+    if (accepted) {
+        *flusher->last = job;
+        flusher->last = &job->next;
+        (void)pthread_cond_signal(&flusher->wake);
+    }
+    lock_release(&flusher->lock);
+    return accepted;
+}

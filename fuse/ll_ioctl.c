@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_ioctl.c - inode flags (chattr, lsattr, xfs_io) and the control channel
+ *
+ * The kernel has checked who may change flags and has fetched the arguments: it sends the bytes
+ * that the command's number says, which for the flag commands are 32 bits whatever the number says.
+ */
+#include "fuse/ll_internal.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+
+#include "fuse/control_protocol.h"
+
+static const struct {
+    uint32_t flag, extended;
+} flag_pairs[] = {
+    {FS_IMMUTABLE_FL, FS_XFLAG_IMMUTABLE}, {FS_APPEND_FL, FS_XFLAG_APPEND},
+    {FS_SYNC_FL, FS_XFLAG_SYNC},           {FS_NOATIME_FL, FS_XFLAG_NOATIME},
+    {FS_NODUMP_FL, FS_XFLAG_NODUMP},
+};
+
+#define FLAG_PAIRS (sizeof flag_pairs / sizeof flag_pairs[0])
+
+static void ll_get_flags(fuse_req_t request, uint64_t node, size_t out_size)
+{
+    struct fs_entry entry;
+    int error = fs_getattr(ll_of(request)->fs, node, &entry);
+
+    if (error == 0 && out_size < sizeof entry.attribute.flags)
+        error = -EINVAL;
+    if (error < 0)
+        ll_reply_error(request, error);
+    else
+        (void)fuse_reply_ioctl(request, 0, &entry.attribute.flags, sizeof entry.attribute.flags);
+}
+
+static void ll_set_flags(fuse_req_t request, uint64_t node, const void *in, size_t in_size)
+{
+    struct fs_caller caller = ll_caller(request);
+    uint32_t flags;
+    int error = -EINVAL;
+
+    if (in_size >= sizeof flags) {
+        memcpy(&flags, in, sizeof flags);
+        error = fs_set_flags(ll_of(request)->fs, node, flags, &caller);
+    }
+    if (error < 0)
+        ll_reply_error(request, error);
+    else
+        (void)fuse_reply_ioctl(request, 0, NULL, 0);
+}
+
+static void ll_get_extended(fuse_req_t request, uint64_t node, size_t out_size)
+{
+    struct fsxattr attributes = {0};
+    struct fs_entry entry;
+    int error = fs_getattr(ll_of(request)->fs, node, &entry);
+
+    if (error == 0 && out_size < sizeof attributes)
+        error = -EINVAL;
+    if (error < 0) {
+        ll_reply_error(request, error);
+        return;
+    }
+    for (size_t i = 0; i < FLAG_PAIRS; i++) {
+        if (entry.attribute.flags & flag_pairs[i].flag)
+            attributes.fsx_xflags |= flag_pairs[i].extended;
+    }
+    (void)fuse_reply_ioctl(request, 0, &attributes, sizeof attributes);
+}
+
+static void ll_set_extended(fuse_req_t request, uint64_t node, const void *in, size_t in_size)
+{
+    struct fs *fs = ll_of(request)->fs;
+    struct fs_caller caller = ll_caller(request);
+    struct fsxattr attributes;
+    struct fs_entry entry;
+    int error = -EINVAL;
+
+    if (in_size >= sizeof attributes) {
+        memcpy(&attributes, in, sizeof attributes);
+        error = fs_getattr(fs, node, &entry);
+    }
+    /* Project identifiers and extent hints are not kept here. */
+    if (error == 0 && (attributes.fsx_projid != 0 || attributes.fsx_extsize != 0 ||
+                       attributes.fsx_cowextsize != 0))
+        error = -EOPNOTSUPP;
+    if (error == 0) {
+        for (size_t i = 0; i < FLAG_PAIRS; i++) {
+            entry.attribute.flags &= ~flag_pairs[i].flag;
+            if (attributes.fsx_xflags & flag_pairs[i].extended)
+                entry.attribute.flags |= flag_pairs[i].flag;
+            attributes.fsx_xflags &= ~flag_pairs[i].extended;
+        }
+        /* HASATTR only informs. */
+        error = (attributes.fsx_xflags & ~(uint32_t)FS_XFLAG_HASATTR) != 0
+                    ? -EOPNOTSUPP
+                    : fs_set_flags(fs, node, entry.attribute.flags, &caller);
+    }
+    if (error < 0)
+        ll_reply_error(request, error);
+    else
+        (void)fuse_reply_ioctl(request, 0, NULL, 0);
+}
+
+void ll_ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void *argument,
+              struct fuse_file_info *info, unsigned flags, const void *in, size_t in_size,
+              size_t out_size)
+{
+    (void)argument;
+    (void)info;
+    (void)flags;
+    switch (command) {
+    case (unsigned)CONTROL_IOCTL:
+        ll_control_ioctl(ll_of(request), request, in, in_size, out_size);
+        break;
+    case (unsigned)FS_IOC_GETFLAGS:
+        ll_get_flags(request, node, out_size);
+        break;
+    case (unsigned)FS_IOC_SETFLAGS:
+        ll_set_flags(request, node, in, in_size);
+        break;
+    case (unsigned)FS_IOC_FSGETXATTR:
+        ll_get_extended(request, node, out_size);
+        break;
+    case (unsigned)FS_IOC_FSSETXATTR:
+        ll_set_extended(request, node, in, in_size);
+        break;
+    default:
+        ll_reply_error(request, -ENOTTY);
+    }
+}

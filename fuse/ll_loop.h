@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_loop.h - the threads that serve requests
+ *
+ * Leader and followers: one thread at a time, the leader, reads a request and handles it in place.
+ * What memory can answer therefore never changes threads. When a handler is about to wait,
+ * blocking_enter() makes a follower the leader (a parked one, or a new one while there are fewer
+ * than threads_max); whoever finishes a request it waited in parks as a follower. With all threads
+ * busy requests wait in the kernel's queue, which their callers can interrupt.
+ *
+ * Bounds:  threads_max threads, each with a request buffer and, once it needed one, a reply buffer.
+ * Threads: start, stop and join from one thread; the rest as said.
+ * Locks:   LOCK_RANK_FUSE_LOOP, no I/O under it.
+ */
+#ifndef VARVE_FUSE_LL_LOOP_H
+#define VARVE_FUSE_LL_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ll;
+struct ll_loop;
+
+int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_loop **ret_loop);
+void ll_loop_free(struct ll_loop *loop); /* accepts NULL; joined */
+
+/* Start the first thread. `ended` is called once, from a serving thread, when requests will no
+ * longer be read (unmounted, aborted or stopped). */
+int ll_loop_start(struct ll_loop *loop, void (*ended)(void *context), void *context);
+
+/* Make all threads end after the request they are in, if they have not ended yet; wait for them. */
+void ll_loop_stop(struct ll_loop *loop);
+
+/* Of the calling serving thread: the raw request it is handling. */
+const void *ll_loop_request(size_t *ret_size);
+
+/* Of the calling serving thread: at least `size` bytes, aligned to pages, that last until the next
+ * call or request. NULL: out of memory. */
+void *ll_loop_reply_buffer(size_t size);
+
+struct ll_loop_statistics {
+    uint64_t requests;   /* read from the device */
+    uint64_t hand_overs; /* requests that waited */
+    uint64_t threads_started;
+    uint32_t threads, threads_peak, parked;
+    bool leaderless; /* all threads are busy: requests wait in the kernel */
+};
+void ll_loop_get_statistics(struct ll_loop *loop, struct ll_loop_statistics *ret);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_reply.c - results to replies
+ *
+ * A fuse_reply_*() that fails (-ENOENT) means that the kernel gave the request up: what the reply
+ * would have handed over is taken back.
+ */
+#include "fuse/ll_internal.h"
+
+#include <errno.h>
+
+struct ll *ll_of(fuse_req_t request)
+{
+    return fuse_req_userdata(request);
+}
+
+struct fs_caller ll_caller(fuse_req_t request)
+{
+    const struct fuse_ctx *context = fuse_req_ctx(request);
+
+    return (struct fs_caller){
+        .uid = context->uid,
+        .gid = context->gid,
+        .pid = context->pid,
+        .umask = context->umask,
+    };
+}
+
+void ll_reply_error(fuse_req_t request, int error)
+{
+    (void)fuse_reply_err(request, -error_errno(error));
+}
+
+void ll_fill_stat(const struct fs_attribute *attribute, struct stat *ret_stat)
+{
+    *ret_stat = (struct stat){
+        .st_ino = attribute->node,
+        .st_mode = attribute->mode,
+        .st_nlink = attribute->nlink,
+        .st_uid = attribute->uid,
+        .st_gid = attribute->gid,
+        .st_rdev = attribute->rdev,
+        .st_size = (off_t)attribute->size_bytes,
+        .st_blocks = (blkcnt_t)attribute->blocks_512,
+        .st_blksize = 4096,
+        .st_atim = attribute->atime,
+        .st_mtim = attribute->mtime,
+        .st_ctim = attribute->ctime,
+    };
+}
+
+double ll_attribute_timeout(const struct fs_entry *entry)
+{
+    return entry->stable ? LL_TIMEOUT_FOREVER : 0;
+}
+
+/*
+ * How long a name found in `parent` stays true. Snapshots come and go also through the control
+ * channel and through the .snapshots of other directories; notifications tell the kernel of the
+ * first, but only of names in the directory they were made in.
+ */
+static double ll_entry_timeout(const struct ll *ll, uint64_t parent)
+{
+    return ll_node_is_snapdir(parent) && ll->options->fs.snapdir_everywhere ? 0
+                                                                            : LL_TIMEOUT_FOREVER;
+}
+
+void ll_fill_entry(const struct ll *ll, uint64_t parent, const struct fs_entry *entry,
+                   struct fuse_entry_param *ret_param)
+{
+    *ret_param = (struct fuse_entry_param){
+        .ino = entry->attribute.node,
+        .generation = entry->attribute.generation,
+        .attr_timeout = ll_attribute_timeout(entry),
+        .entry_timeout = ll_entry_timeout(ll, parent),
+    };
+    ll_fill_stat(&entry->attribute, &ret_param->attr);
+}
+
+/* Node 0 with a timeout is an answer that the kernel remembers. */
+static void ll_reply_no_entry(fuse_req_t request, uint64_t parent)
+{
+    struct fuse_entry_param param = {.entry_timeout = LL_TIMEOUT_FOREVER};
+
+    /* A snapshot's name may appear at any time through the control channel. */
+    if (ll_node_is_snapdir(parent))
+        ll_reply_error(request, -ENOENT);
+    else
+        (void)fuse_reply_entry(request, &param);
+}
+
+void ll_reply_entry(fuse_req_t request, uint64_t parent, int error, const struct fs_entry *entry)
+{
+    struct ll *ll = ll_of(request);
+    struct fuse_entry_param param;
+
+    if (error == -ENOENT) {
+        ll_reply_no_entry(request, parent);
+    } else if (error < 0) {
+        ll_reply_error(request, error);
+    } else {
+        ll_fill_entry(ll, parent, entry, &param);
+        if (fuse_reply_entry(request, &param) != 0)
+            fs_forget(ll->fs, entry->attribute.node, 1);
+    }
+}
+
+void ll_reply_attribute(fuse_req_t request, int error, const struct fs_entry *entry)
+{
+    struct stat attributes;
+
+    if (error < 0) {
+        ll_reply_error(request, error);
+        return;
+    }
+    ll_fill_stat(&entry->attribute, &attributes);
+    (void)fuse_reply_attr(request, &attributes, ll_attribute_timeout(entry));
+}
+
+void ll_reply_count(fuse_req_t request, int64_t result)
+{
+    if (result < 0)
+        ll_reply_error(request, (int)result);
+    else
+        (void)fuse_reply_write(request, (size_t)result);
+}
+
+void ll_reply_buffer(fuse_req_t request, const void *data, int64_t result)
+{
+    if (result < 0)
+        ll_reply_error(request, (int)result);
+    else
+        (void)fuse_reply_buf(request, data, (size_t)result);
+}

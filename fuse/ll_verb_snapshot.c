@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_verb_snapshot.c - verbs about snapshots
+ *
+ * What changes the list here has not passed the kernel, so the kernel is told: the name in the
+ * root's .snapshots, and that directory's listing and times.
+ */
+#include "fuse/ll_verbs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "fuse/control_json.h"
+#include "fuse/ll_internal.h"
+
+#define TAGS_MAX 64
+
+/* The .snapshots of the root, see fs.h. */
+#define SNAPDIR_OF_ROOT (UINT64_C(1) << 62 | FS_ROOT)
+
+static void ll_snapshot_changed(struct ll *ll, const char *name)
+{
+    ll_notify_entry(ll->notify, SNAPDIR_OF_ROOT, name);
+    ll_notify_inode(ll->notify, SNAPDIR_OF_ROOT);
+}
+
+static int ll_get_name(const json_t *request, const char *key, char *name)
+{
+    int size = control_json_get_bytes(request, key, name, SNAPSHOT_NAME_SIZE_MAX + 1);
+
+    if (size == -ENOENT)
+        return -EINVAL;
+    return size < 0 ? size : 0;
+}
+
+/* ---- numbers of one ---- */
+
+static int ll_set_numbers(json_t *object, const struct engine_checkpoint_info *info)
+{
+    int error = ll_verb_set_number(object, "files", info->linked_files + info->copied_files);
+
+    if (error == 0)
+        error = ll_verb_set_number(object, "bytes", info->linked_bytes + info->copied_bytes);
+    if (error == 0)
+        error = ll_verb_set_number(object, "linked_files", info->linked_files);
+    if (error == 0)
+        error = ll_verb_set_number(object, "linked_bytes", info->linked_bytes);
+    if (error == 0)
+        error = ll_verb_set_number(object, "copied_files", info->copied_files);
+    if (error == 0)
+        error = ll_verb_set_number(object, "copied_bytes", info->copied_bytes);
+    return error;
+}
+
+static int ll_describe_tags(json_t *object, const struct snapshot *snapshot)
+{
+    json_t *tags = json_object();
+
+    if (tags == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < snapshot_tag_count(snapshot); i++) {
+        struct snapshot_tag tag = snapshot_tag_at(snapshot, i);
+
+        if (json_object_set_new(tags, tag.key, json_string(tag.value)) != 0) {
+            json_decref(tags);
+            return -ENOMEM;
+        }
+    }
+    return json_object_set_new(object, "tags", tags) == 0 ? 0 : -ENOMEM;
+}
+
+static int ll_describe(json_t *object, struct snapshot *snapshot)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    struct engine_checkpoint_info info;
+    bool complete = snapshot_get_numbers(snapshot, &info);
+    int error;
+
+    snapshot_get_name(snapshot, name);
+    error = ll_verb_set_text(object, "name", name);
+    if (error == 0)
+        error = ll_verb_set_number(object, "id", snapshot_id(snapshot));
+    if (error == 0)
+        error = ll_verb_set_number(object, "sequence", snapshot_sequence(snapshot));
+    if (error == 0)
+        error = ll_verb_set_time(object, "created", snapshot_created(snapshot));
+    if (error == 0)
+        error = ll_describe_tags(object, snapshot);
+    if (error == 0 && json_object_set_new(object, "materialised", json_boolean(complete)) != 0)
+        error = -ENOMEM;
+    if (error == 0 && complete)
+        error = ll_set_numbers(object, &info);
+    return error;
+}
+
+/* ---- create ---- */
+
+struct ll_tags {
+    struct snapshot_tag tags[TAGS_MAX];
+    size_t count;
+};
+
+static int ll_get_tags(const json_t *request, struct ll_tags *ret_tags)
+{
+    /* jansson's iteration takes a non-const object, and does not change it */
+    json_t *object = json_object_get(request, "tags");
+    const char *key;
+    json_t *value;
+
+    ret_tags->count = 0;
+    if (object == NULL)
+        return 0;
+    if (!json_is_object(object) || json_object_size(object) > TAGS_MAX)
+        return -EINVAL;
+    json_object_foreach(object, key, value)
+    {
+        if (!json_is_string(value))
+            return -EINVAL;
+        ret_tags->tags[ret_tags->count++] =
+            (struct snapshot_tag){.key = key, .value = json_string_value(value)};
+    }
+    return 0;
+}
+
+int ll_verb_snapshot_create(struct ll *ll, const json_t *request, json_t *reply)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1] = "";
+    struct snapshot *snapshot;
+    struct ll_tags tags;
+    int error;
+
+    error = control_json_get_bytes(request, "name", name, sizeof name);
+    if (error < 0 && error != -ENOENT)
+        return error;
+    error = ll_get_tags(request, &tags);
+    if (error < 0)
+        return error;
+    error = snapshot_create(fs_snapshots(ll->fs), slice_of_string(name), tags.tags, tags.count,
+                            &snapshot);
+    if (error < 0)
+        return error;
+    snapshot_get_name(snapshot, name);
+    ll_snapshot_changed(ll, name);
+    error = ll_describe(reply, snapshot);
+    snapshot_unref(snapshot);
+    return error;
+}
+
+int ll_verb_snapshot_wait(struct ll *ll, const json_t *request, json_t *reply)
+{
+    const json_t *id = json_object_get(request, "id");
+    struct snapshot *snapshot;
+    int error;
+
+    if (!json_is_integer(id))
+        return -EINVAL;
+    snapshot = snapshot_find_id(fs_snapshots(ll->fs), (uint64_t)json_integer_value(id));
+    if (snapshot == NULL)
+        return -ENOENT;
+    error = snapshot_wait(fs_snapshots(ll->fs), snapshot);
+    if (error == 0)
+        error = ll_describe(reply, snapshot);
+    snapshot_unref(snapshot);
+    return error;
+}
+
+/* ---- list ---- */
+
+/* Bytes on disk; a checkpoint that is being made or deleted has none to tell. */
+static int ll_describe_usage(struct ll *ll, json_t *object, struct snapshot *snapshot)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    const char *names[] = {name};
+    struct ll_usage usage;
+    int error;
+
+    snapshot_get_name(snapshot, name);
+    error = ll_checkpoint_usage(ll->io, ll->options->store, names, 1, &usage);
+    if (error == -ENOENT)
+        return 0;
+    if (error == 0)
+        error = ll_verb_set_number(object, "referenced_bytes", usage.bytes);
+    if (error == 0)
+        error = ll_verb_set_number(object, "unique_bytes", usage.unique_bytes);
+    return error;
+}
+
+static int ll_list_one(struct ll *ll, json_t *list, struct snapshot *snapshot, bool usage)
+{
+    json_t *object = json_object();
+    int error;
+
+    if (object == NULL || json_array_append_new(list, object) != 0)
+        return -ENOMEM;
+    error = ll_describe(object, snapshot);
+    if (error == 0 && usage && json_is_true(json_object_get(object, "materialised")))
+        error = ll_describe_usage(ll, object, snapshot);
+    return error;
+}
+
+int ll_verb_snapshot_list(struct ll *ll, const json_t *request, json_t *reply)
+{
+    struct snapshot_set *set = fs_snapshots(ll->fs);
+    bool usage = json_is_true(json_object_get(request, "usage"));
+    json_t *list = json_array();
+    struct snapshot *snapshot;
+    uint64_t id = 0;
+    int error = 0;
+
+    if (list == NULL || json_object_set_new(reply, "snapshots", list) != 0)
+        return -ENOMEM;
+    while (error == 0 && (snapshot = snapshot_next(set, id)) != NULL) {
+        id = snapshot_id(snapshot);
+        error = ll_list_one(ll, list, snapshot, usage);
+        snapshot_unref(snapshot);
+    }
+    return error;
+}
+
+/* ---- several by name ---- */
+
+struct ll_names {
+    size_t count;
+    char (*names)[SNAPSHOT_NAME_SIZE_MAX + 1];
+};
+
+/* {"names": [{"name": "..."}, ...]}; free() names. */
+static int ll_get_names(const json_t *request, struct ll_names *ret_names)
+{
+    const json_t *list = json_object_get(request, "names");
+    struct ll_names names = {.count = json_array_size(list)};
+    int error = 0;
+
+    if (!json_is_array(list) || names.count == 0)
+        return -EINVAL;
+    names.names = calloc(names.count, sizeof names.names[0]);
+    if (names.names == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; error == 0 && i < names.count; i++)
+        error = ll_get_name(json_array_get(list, i), "name", names.names[i]);
+    if (error < 0)
+        free(names.names);
+    else
+        *ret_names = names;
+    return error;
+}
+
+int ll_verb_snapshot_usage(struct ll *ll, const json_t *request, json_t *reply)
+{
+    struct ll_names names;
+    struct ll_usage usage;
+    const char **pointers;
+    int error = ll_get_names(request, &names);
+
+    if (error < 0)
+        return error;
+    pointers = calloc(names.count, sizeof *pointers);
+    if (pointers == NULL)
+        error = -ENOMEM;
+    for (size_t i = 0; error == 0 && i < names.count; i++) {
+        struct snapshot *snapshot =
+            snapshot_find(fs_snapshots(ll->fs), slice_of_string(names.names[i]));
+
+        pointers[i] = names.names[i];
+        error = snapshot == NULL ? -ENOENT : 0;
+        snapshot_unref(snapshot);
+    }
+    if (error == 0)
+        error = ll_checkpoint_usage(ll->io, ll->options->store, pointers, names.count, &usage);
+    if (error == 0)
+        error = ll_verb_set_number(reply, "referenced_bytes", usage.bytes);
+    if (error == 0)
+        error = ll_verb_set_number(reply, "freed_bytes", usage.unique_bytes);
+    free(pointers);
+    free(names.names);
+    return error;
+}
+
+static int ll_delete_one(struct ll *ll, const char *name, json_t *results)
+{
+    json_t *result = json_object();
+    int deleted = snapshot_delete(fs_snapshots(ll->fs), slice_of_string(name));
+    int error;
+
+    if (deleted == 0)
+        ll_snapshot_changed(ll, name);
+    if (result == NULL || json_array_append_new(results, result) != 0)
+        return -ENOMEM;
+    error = ll_verb_set_text(result, "name", name);
+    if (error == 0 && deleted < 0)
+        error = ll_verb_set_text(result, "error", error_text(deleted));
+    return error;
+}
+
+/* One that cannot be deleted does not hold the others back. */
+int ll_verb_snapshot_delete(struct ll *ll, const json_t *request, json_t *reply)
+{
+    json_t *results = json_array();
+    struct ll_names names;
+    int error;
+
+    if (results == NULL || json_object_set_new(reply, "results", results) != 0)
+        return -ENOMEM;
+    error = ll_get_names(request, &names);
+    if (error < 0)
+        return error;
+    for (size_t i = 0; error == 0 && i < names.count; i++)
+        error = ll_delete_one(ll, names.names[i], results);
+    free(names.names);
+    return error;
+}
+
+int ll_verb_snapshot_rename(struct ll *ll, const json_t *request, json_t *reply)
+{
+    char from[SNAPSHOT_NAME_SIZE_MAX + 1], to[SNAPSHOT_NAME_SIZE_MAX + 1];
+    int error = ll_get_name(request, "from", from);
+
+    (void)reply;
+    if (error == 0)
+        error = ll_get_name(request, "to", to);
+    if (error == 0)
+        error = snapshot_rename(fs_snapshots(ll->fs), slice_of_string(from), slice_of_string(to));
+    if (error == 0) {
+        ll_snapshot_changed(ll, from);
+        ll_snapshot_changed(ll, to);
+    }
+    return error;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_verbs.c - the table of verbs, and the small ones
+ */
+#include "fuse/ll_verbs.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "fuse/control_json.h"
+#include "fuse/ll_internal.h"
+
+int ll_verb_set_number(json_t *object, const char *key, uint64_t value)
+{
+    return json_object_set_new(object, key, json_integer((json_int_t)value)) == 0 ? 0 : -ENOMEM;
+}
+
+int ll_verb_set_text(json_t *object, const char *key, const char *text)
+{
+    return control_json_set_bytes(object, key, text, strlen(text));
+}
+
+int ll_verb_set_time(json_t *object, const char *key, struct timespec time)
+{
+    char text[CONTROL_TIME_SIZE];
+
+    control_format_time(time, text);
+    return ll_verb_set_text(object, key, text);
+}
+
+static int ll_verb_sync(struct ll *ll, const json_t *request, json_t *reply)
+{
+    (void)request;
+    (void)reply;
+    return fs_sync(ll->fs);
+}
+
+/* Who waits for the daemon's end needs to know what to wait for. */
+static int ll_verb_prepare_unmount(struct ll *ll, const json_t *request, json_t *reply)
+{
+    int error = fs_sync(ll->fs);
+
+    (void)request;
+    if (error == 0)
+        error = ll_verb_set_text(reply, "store", ll->options->store);
+    if (error == 0)
+        error = ll_verb_set_number(reply, "pid", (uint64_t)getpid());
+    return error;
+}
+
+static int ll_verb_flush(struct ll *ll, const json_t *request, json_t *reply)
+{
+    (void)request;
+    (void)reply;
+    return engine_flush(ll->engine);
+}
+
+static int ll_verb_compact(struct ll *ll, const json_t *request, json_t *reply)
+{
+    static atomic_flag running = ATOMIC_FLAG_INIT;
+    int error;
+
+    (void)request;
+    (void)reply;
+    /* One is enough, and must not take the serving threads one by one. */
+    if (atomic_flag_test_and_set(&running))
+        return -EBUSY;
+    error = engine_compact(ll->engine);
+    atomic_flag_clear(&running);
+    return error;
+}
+
+static const struct ll_verb verbs[] = {
+    {"stats", false, false, ll_verb_stats},
+    {"sync", true, true, ll_verb_sync},
+    {"prepare_unmount", true, true, ll_verb_prepare_unmount},
+    {"flush", true, false, ll_verb_flush},
+    {"compact", true, false, ll_verb_compact},
+    {"snapshot_create", true, true, ll_verb_snapshot_create},
+    {"snapshot_wait", true, false, ll_verb_snapshot_wait},
+    {"snapshot_list", false, false, ll_verb_snapshot_list},
+    {"snapshot_usage", true, false, ll_verb_snapshot_usage},
+    {"snapshot_delete", true, false, ll_verb_snapshot_delete},
+    {"snapshot_rename", true, false, ll_verb_snapshot_rename},
+};
+
+const struct ll_verb *ll_verb_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(verbs[i].name, name) == 0)
+            return &verbs[i];
+    }
+    return NULL;
+}

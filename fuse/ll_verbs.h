@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_verbs.h - what the control channel can ask for
+ *
+ * Threads: any. A verb may wait as long as its work takes.
+ */
+#ifndef VARVE_FUSE_LL_VERBS_H
+#define VARVE_FUSE_LL_VERBS_H
+
+#include <jansson.h>
+
+#include "fuse/fs.h"
+
+struct ll;
+
+struct ll_verb {
+    const char *name;
+    bool owner_only; /* root and the mount's owner */
+    bool flushes;    /* must see what the kernel still holds: runs in the flusher */
+    /* Fills `reply` in; 0 or a negative error. */
+    int (*run)(struct ll *ll, const json_t *request, json_t *reply);
+};
+
+const struct ll_verb *ll_verb_find(const char *name); /* NULL: no such verb */
+
+/* Helpers of the verbs: 0 or -ENOMEM. */
+int ll_verb_set_number(json_t *object, const char *key, uint64_t value);
+int ll_verb_set_text(json_t *object, const char *key, const char *text);
+int ll_verb_set_time(json_t *object, const char *key, struct timespec time);
+
+/* ll_verb_stats.c, ll_verb_snapshot.c */
+int ll_verb_stats(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_create(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_wait(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_list(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_usage(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_delete(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_rename(struct ll *ll, const json_t *request, json_t *reply);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_wire.c - what has to be read from the request itself
+ *
+ * libfuse 3.14 knows neither TMPFILE nor the flags that ask us to clear suid, sgid and
+ * capabilities. Requests come from the kernel, but their sizes are checked all the same.
+ */
+#include "fuse/ll_internal.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Copy the fixed part that follows the header: false when the request is shorter. */
+static bool ll_wire_body(const void *request, size_t size, void *to, size_t to_size)
+{
+    if (size < sizeof(struct fuse_in_header) + to_size)
+        return false;
+    memcpy(to, (const char *)request + sizeof(struct fuse_in_header), to_size);
+    return true;
+}
+
+bool ll_wire_write_kills_privileges(const struct ll *ll)
+{
+    struct fuse_write_in body;
+    const void *request;
+    size_t size;
+
+    if (!ll->kill_privileges)
+        return false;
+    request = ll_loop_request(&size);
+    return ll_wire_body(request, size, &body, sizeof body) &&
+           (body.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+}
+
+bool ll_wire_setattr_kills_privileges(const struct ll *ll)
+{
+    struct fuse_setattr_in body;
+    const void *request;
+    size_t size;
+
+    if (!ll->kill_privileges)
+        return false;
+    request = ll_loop_request(&size);
+    return ll_wire_body(request, size, &body, sizeof body) &&
+           (body.valid & FATTR_KILL_SUIDGID) != 0;
+}
+
+/* 0, or -ENOENT when the caller gave the request up. */
+static int ll_wire_reply(struct ll *ll, const struct fuse_in_header *request, int error, void *body,
+                         size_t size)
+{
+    struct fuse_out_header header = {
+        .unique = request->unique,
+        .error = error_errno(error),
+        .len = (uint32_t)(sizeof header + size),
+    };
+    struct iovec parts[2] = {{&header, sizeof header}, {body, size}};
+
+    return writev(fuse_session_fd(ll->session), parts, size > 0 ? 2 : 1) < 0 ? -errno : 0;
+}
+
+static void ll_wire_fill_time(const struct timespec *time, uint64_t *ret_s, uint32_t *ret_ns)
+{
+    *ret_s = (uint64_t)time->tv_sec;
+    *ret_ns = (uint32_t)time->tv_nsec;
+}
+
+static void ll_wire_fill_attribute(const struct fs_attribute *attribute, struct fuse_attr *ret)
+{
+    *ret = (struct fuse_attr){
+        .ino = attribute->node,
+        .size = attribute->size_bytes,
+        .blocks = attribute->blocks_512,
+        .mode = attribute->mode,
+        .nlink = attribute->nlink,
+        .uid = attribute->uid,
+        .gid = attribute->gid,
+        .rdev = (uint32_t)attribute->rdev,
+        .blksize = 4096,
+    };
+    ll_wire_fill_time(&attribute->atime, &ret->atime, &ret->atimensec);
+    ll_wire_fill_time(&attribute->mtime, &ret->mtime, &ret->mtimensec);
+    ll_wire_fill_time(&attribute->ctime, &ret->ctime, &ret->ctimensec);
+}
+
+struct ll_wire_opened {
+    struct fuse_entry_out entry;
+    struct fuse_open_out open;
+};
+
+/* Make the nameless file and open it; on success the caller owns a lookup and the handle. */
+static int ll_wire_make_tmpfile(struct ll *ll, const struct fuse_in_header *header,
+                                const struct fuse_create_in *body,
+                                struct ll_wire_opened *ret_opened)
+{
+    struct fs_caller caller = {
+        .uid = header->uid,
+        .gid = header->gid,
+        .pid = (pid_t)header->pid,
+        .umask = (mode_t)body->umask,
+    };
+    struct fuse_file_info info = {.flags = (int)body->flags};
+    struct fs_entry entry;
+    int error;
+
+    error = fs_tmpfile(ll->fs, header->nodeid, (mode_t)body->mode, &caller, &entry);
+    if (error < 0)
+        return error;
+    error = ll_file_open(ll, entry.attribute.node, info.flags, &info);
+    if (error < 0) {
+        fs_forget(ll->fs, entry.attribute.node, 1);
+        return error;
+    }
+    *ret_opened = (struct ll_wire_opened){
+        .entry =
+            {
+                .nodeid = entry.attribute.node,
+                .generation = entry.attribute.generation,
+                .entry_valid = (uint64_t)LL_TIMEOUT_FOREVER,
+                .attr_valid = (uint64_t)ll_attribute_timeout(&entry),
+            },
+        .open = {.fh = info.fh, .open_flags = FOPEN_KEEP_CACHE},
+    };
+    ll_wire_fill_attribute(&entry.attribute, &ret_opened->entry.attr);
+    return 0;
+}
+
+static void ll_wire_tmpfile(struct ll *ll, const struct fuse_in_header *header, const void *request,
+                            size_t size)
+{
+    struct ll_wire_opened opened;
+    struct fuse_create_in body;
+    int error = -EINVAL;
+
+    if (ll_wire_body(request, size, &body, sizeof body))
+        error = ll_wire_make_tmpfile(ll, header, &body, &opened);
+    if (error < 0) {
+        (void)ll_wire_reply(ll, header, error, NULL, 0);
+    } else if (ll_wire_reply(ll, header, 0, &opened, sizeof opened) != 0) {
+        ll_file_close(ll, opened.entry.nodeid, (int)body.flags, opened.open.fh);
+        fs_forget(ll->fs, opened.entry.nodeid, 1);
+    }
+}
+
+bool ll_wire_handle(struct ll *ll, const void *request, size_t size)
+{
+    struct fuse_in_header header;
+
+    if (size < sizeof header)
+        return false;
+    memcpy(&header, request, sizeof header);
+    invariant_set_context("FUSE request, opcode in place of the number", header.opcode);
+    if (header.opcode != FUSE_TMPFILE)
+        return false;
+    ll_wire_tmpfile(ll, &header, request, size);
+    return true;
+}
