@@ -2,9 +2,9 @@
 /*
  * checkpoint_files.c - the directory of a checkpoint: made, recognised, taken away
  *
- * Made in tmp/, complete and synced, then renamed into checkpoints/: under its name it is whole or not
- * there. Sync order: linked and copied files with their link counts (syncfs: without a journal a
- * directory sync leaves stale link counts on disk, and deleting the source names would free the
+ * Made in tmp/, complete and synced, then renamed into checkpoints/: under its name it is whole or
+ * not there. Sync order: linked and copied files with their link counts (syncfs: without a journal
+ * a directory sync leaves stale link counts on disk, and deleting the source names would free the
  * blocks), chunks/, the sealed manifest, CURRENT, the directory, then both parents.
  */
 #include <errno.h>
@@ -125,7 +125,8 @@ static int write_format(struct store *store, struct io_file *directory)
 {
     uint8_t bytes[STORE_FORMAT_SIZE];
     struct io_file *file = NULL;
-    int result = io_open(store->io, directory, "FORMAT", IO_OPEN_WRITE | IO_OPEN_CREATE, 0444, &file);
+    int result =
+        io_open(store->io, directory, "FORMAT", IO_OPEN_WRITE | IO_OPEN_CREATE, 0444, &file);
 
     store_format_encode(&store->format, bytes);
     if (result == 0)

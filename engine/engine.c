@@ -238,7 +238,8 @@ static int start_threads(struct engine *engine)
     int result = start_thread(&engine->log_thread, &engine->log_started, engine_log_main, engine);
 
     if (result == 0)
-        result = start_thread(&engine->flush_thread, &engine->flush_started, engine_flush_main, engine);
+        result =
+            start_thread(&engine->flush_thread, &engine->flush_started, engine_flush_main, engine);
     if (result == 0)
         result = start_thread(&engine->compaction_thread, &engine->compaction_started,
                               engine_compaction_main, engine);
@@ -281,7 +282,8 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
         free(engine);
         return -ENOMEM;
     }
-    /* A live store opened read-only may need its log replayed, as any journalled filesystem does. */
+    /* A live store opened read-only may need its log replayed, as any journalled filesystem does.
+     */
     result = store_open(engine->io, options->path, true, &engine->store);
     if (result == -EROFS)
         result = store_open(engine->io, options->path, false, &engine->store);
@@ -376,22 +378,11 @@ int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
         return -EROFS;
     if (engine_latched(engine))
         return ERROR_LATCHED;
+    result = engine_space_take(engine, size);
+    if (result < 0)
+        return result;
     result = blob_writer_append(engine->blob_writer, data, size, ret_ref);
     if (result < 0 && result != -ENOMEM)
         engine_latch(engine, result, "blob data");
     return result;
-}
-
-int engine_space(struct engine *engine, uint64_t *ret_total, uint64_t *ret_free,
-                 uint64_t *ret_available)
-{
-    struct statvfs space;
-    int result = io_space(engine->io, engine->store->root, &space);
-
-    if (result < 0)
-        return result;
-    *ret_total = (uint64_t)space.f_blocks * space.f_frsize;
-    *ret_free = (uint64_t)space.f_bfree * space.f_frsize;
-    *ret_available = (uint64_t)space.f_bavail * space.f_frsize;
-    return 0;
 }

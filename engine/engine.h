@@ -212,7 +212,11 @@ struct engine_statistics {
 };
 void engine_get_statistics(struct engine *engine, struct engine_statistics *ret);
 
-/* Free and total bytes of the file system under the store. */
+/* 0, or -ENOSPC when new work should be refused because the disk is nearly full. Deletions are not asked:
+ * the reserve is what they, and the flushes that make them permanent, live on (P7). */
+int engine_space_check(struct engine *engine);
+
+/* Free and total bytes of the file system under the store; the reserve is not counted as available. */
 int engine_space(struct engine *engine, uint64_t *ret_total, uint64_t *ret_free,
                  uint64_t *ret_available);
 

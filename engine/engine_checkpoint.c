@@ -4,9 +4,9 @@
  *
  * Why none is lost: the WAL record is the commit point. The generation that it ends is flushed in
  * one manifest commit that moves the log's start past the record, adds the table, and stores the
- * plan of the checkpoint (PENDING). From then on the plan alone is enough: its chunks are pinned by the
- * checkpoint's view while the process lives and kept by recovery after a crash. The directory is made
- * from the plan, and only then the manifest says READY.
+ * plan of the checkpoint (PENDING). From then on the plan alone is enough: its chunks are pinned by
+ * the checkpoint's view while the process lives and kept by recovery after a crash. The directory
+ * is made from the plan, and only then the manifest says READY.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -631,7 +631,8 @@ int engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice na
     if (result < 0)
         goto out;
     record_name(&record, to);
-    result = io_rename(engine->io, engine->store->checkpoints, from, engine->store->checkpoints, to);
+    result =
+        io_rename(engine->io, engine->store->checkpoints, from, engine->store->checkpoints, to);
     if (result == 0)
         result = io_sync(engine->io, engine->store->checkpoints, false);
     if (result < 0)
@@ -743,14 +744,15 @@ static int view_open(struct engine *engine, const char *name, uint64_t id, uint6
     int result = view != NULL ? 0 : -ENOMEM;
 
     if (result == 0)
-        result = io_open(engine->io, engine->store->checkpoints, name, IO_OPEN_DIRECTORY, 0,
-                         &directory);
+        result =
+            io_open(engine->io, engine->store->checkpoints, name, IO_OPEN_DIRECTORY, 0, &directory);
     if (result == 0)
         result = sealed_manifest_read(engine->io, directory, &manifest, &hash);
     if (result == 0 && (manifest.checkpoint_id != id || manifest.sequence != sequence))
         result = ERROR_CORRUPT;
     if (result == 0)
-        result = checkpoint_source_open(engine, directory, &manifest, &view->version, &view->source);
+        result =
+            checkpoint_source_open(engine, directory, &manifest, &view->version, &view->source);
     io_close(engine->io, directory);
     sealed_manifest_free(&manifest);
     if (result < 0) {

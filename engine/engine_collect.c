@@ -4,8 +4,9 @@
  *
  * A table leaves the version at the commit of a compaction; a blob chunk is dead when neither the
  * present version nor a memtable refers to it. Either gets the next epoch. Whoever could still see
- * it, or could put a reference to it into a batch, began with an older pin: when no pin of that epoch or
- * an older one is left, a blob is looked at once more, the manifest forgets it, and the file goes.
+ * it, or could put a reference to it into a batch, began with an older pin: when no pin of that
+ * epoch or an older one is left, a blob is looked at once more, the manifest forgets it, and the
+ * file goes.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ static void obsolete_add(struct engine *engine, const struct chunk_identity *ide
     struct obsolete *obsolete = malloc(sizeof *obsolete);
 
     if (obsolete == NULL) {
-        /* A table's file is found as an orphan at the next open; a blob is noted again next time. */
+        /* A table's file is found as an orphan at the next open; a blob is noted again next time.
+         */
         log_warning("out of memory: chunk %016llx stays until the next start",
                     (unsigned long long)identity->id);
         return;
@@ -61,7 +63,8 @@ static bool obsolete_is_noted(struct engine *engine, uint64_t id)
     bool noted = false;
 
     lock_acquire(&engine->view_lock);
-    for (const struct obsolete *entry = engine->obsolete; entry != NULL && !noted; entry = entry->next)
+    for (const struct obsolete *entry = engine->obsolete; entry != NULL && !noted;
+         entry = entry->next)
         noted = entry->identity.id == id;
     lock_release(&engine->view_lock);
     return noted;
@@ -143,8 +146,8 @@ static bool adopted_is_pinned(struct engine *engine, uint64_t id)
     return pinned;
 }
 
-/* Blobs that are dead still: out of the manifest in one commit, then their files. Others are dropped
- * from the list. install_lock held. */
+/* Blobs that are dead still: out of the manifest in one commit, then their files. Others are
+ * dropped from the list. install_lock held. */
 static int forget_blobs_locked(struct engine *engine, struct obsolete **list)
 {
     struct manifest_edit edit = {0};
@@ -260,8 +263,8 @@ static int adopt_link(struct engine *engine, struct engine_view *from, uint64_t 
     if (result < 0)
         return result;
     chunk_name(name, &identity);
-    result = checkpoint_files_link(engine->io, from->source->chunk_directory,
-                                   engine->store->chunks, name);
+    result = checkpoint_files_link(engine->io, from->source->chunk_directory, engine->store->chunks,
+                                   name);
     if (result >= 0 || result == -EEXIST)
         result = io_sync(engine->io, engine->store->chunks, false);
     if (result == 0)
@@ -281,7 +284,8 @@ int engine_adopt_reference(struct engine *engine, struct engine_view *from,
     if (engine->read_only)
         return -EROFS;
     lock_acquire(&engine->install_lock);
-    result = catalogue_find(engine, ref->chunk_id, NULL) ? 0 : adopt_link(engine, from, ref->chunk_id);
+    result =
+        catalogue_find(engine, ref->chunk_id, NULL) ? 0 : adopt_link(engine, from, ref->chunk_id);
     if (result == 0)
         result = adopted_note(engine, ref->chunk_id);
     lock_release(&engine->install_lock);

@@ -3,9 +3,9 @@
  * engine_commit.c - from an acknowledged batch to a durable one: fills, the leader, freezing
  *
  * Why a prefix survives a crash: batches enter the open fill and the memtable in one order, under
- * write_lock. Fills reach the WAL in that order, each as one group, and a group is replayed wholly or
- * ends the replay. Before a group is written all blob data that its batches refer to is durable or
- * part of the group itself: the leader takes the fill first and the state of the blob stream
+ * write_lock. Fills reach the WAL in that order, each as one group, and a group is replayed wholly
+ * or ends the replay. Before a group is written all blob data that its batches refer to is durable
+ * or part of the group itself: the leader takes the fill first and the state of the blob stream
  * afterwards, and a batch enters a fill only after its frames were appended.
  */
 #include <errno.h>
@@ -72,6 +72,8 @@ int engine_wait_for_room_locked(struct engine *engine)
     while (!write_has_room(engine)) {
         if (engine_latched(engine))
             return ERROR_LATCHED;
+        if (engine->flush_starved)
+            return -ENOSPC;
         pthread_cond_signal(&engine->log_wanted);
         pthread_cond_signal(&engine->flush_wanted);
         lock_wait(&engine->write_lock, &engine->room);
@@ -211,8 +213,7 @@ static struct fill *leader_take_fills_locked(struct engine *engine)
     struct fill *taken;
 
     if (engine->fill->entries.size > 0) {
-        struct fill *fresh =
-            engine->spare_fill != NULL ? engine->spare_fill : engine_fill_new();
+        struct fill *fresh = engine->spare_fill != NULL ? engine->spare_fill : engine_fill_new();
 
         engine->spare_fill = NULL;
         if (fresh != NULL) {
@@ -237,7 +238,8 @@ static int leader_settle_blobs(struct engine *engine, struct blob_piece *pieces)
 }
 
 /* Tell the flush thread where the log goes on after a generation. */
-static void generation_set_segment(struct engine *engine, struct generation *ended, uint64_t segment)
+static void generation_set_segment(struct engine *engine, struct generation *ended,
+                                   uint64_t segment)
 {
     lock_acquire(&engine->write_lock);
     ended->next_segment = segment;

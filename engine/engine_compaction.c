@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine_compaction.c - the thread that merges tables, moves file data out of dying blob chunks, and
- * deletes what is no longer seen
+ * engine_compaction.c - the thread that merges tables, moves file data out of dying blob chunks,
+ * and deletes what is no longer seen
  *
- * Merging never changes what a reader sees: newest record per key, minus what newer tombstones cover;
- * deletes and tombstones go only where nothing older can lie below. Sequence numbers stay, so an
- * inode's version survives. File data is copied only when its chunk was chosen for collection.
+ * Merging never changes what a reader sees: newest record per key, minus what newer tombstones
+ * cover; deletes and tombstones go only where nothing older can lie below. Sequence numbers stay,
+ * so an inode's version survives. File data is copied only when its chunk was chosen for
+ * collection.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct output {
     struct engine *engine;
     const struct compaction *compaction;
     struct table_writer *writer;
-    struct buffer start;      /* lower end of the present table's share of the tombstones */
+    struct buffer start; /* lower end of the present table's share of the tombstones */
     struct version_table **tables;
     size_t table_count, table_capacity;
     const uint64_t *relocate; /* sorted ids */
@@ -163,7 +164,8 @@ static int output_finish(struct output *output, struct merge_iterator *merge, st
     for (size_t i = 0; i < output->compaction->input_count; i++)
         if (output->compaction->inputs[i]->order > order)
             order = output->compaction->inputs[i]->order;
-    table = version_table_new(&output->engine->source, output->compaction->output_level, order, &meta);
+    table =
+        version_table_new(&output->engine->source, output->compaction->output_level, order, &meta);
     if (table == NULL) {
         table_meta_free(&meta);
         return -ENOMEM;
@@ -270,7 +272,8 @@ static int compaction_install(struct output *output, struct chunk_identity *seal
         lock_acquire(&engine->install_lock);
         result = catalogue_add(engine, sealed, sealed_count);
         if (result == 0)
-            result = engine_install_locked(engine, &edit, output->tables, output->table_count, NULL);
+            result =
+                engine_install_locked(engine, &edit, output->tables, output->table_count, NULL);
         lock_release(&engine->install_lock);
     }
     for (size_t i = 0; add != NULL && i < output->table_count; i++)
@@ -319,8 +322,10 @@ static int compaction_move(struct engine *engine, const struct compaction *compa
     }
     result = table_meta_copy(&to->meta, &add.meta);
     if (result == 0) {
-        edit = (struct manifest_edit){.add_tables = &add, .add_table_count = 1,
-                                      .remove_tables = &id, .remove_table_count = 1};
+        edit = (struct manifest_edit){.add_tables = &add,
+                                      .add_table_count = 1,
+                                      .remove_tables = &id,
+                                      .remove_table_count = 1};
         lock_acquire(&engine->install_lock);
         result = engine_install_locked(engine, &edit, &to, 1, NULL);
         lock_release(&engine->install_lock);
@@ -339,7 +344,9 @@ static void compaction_set_busy(const struct compaction *compaction, bool busy)
 static int compaction_run(struct engine *engine, const struct compaction *compaction,
                           const uint64_t *relocate, size_t relocate_count)
 {
-    struct output output = {.engine = engine, .compaction = compaction, .relocate = relocate,
+    struct output output = {.engine = engine,
+                            .compaction = compaction,
+                            .relocate = relocate,
                             .relocate_count = relocate_count};
     struct chunk_identity *sealed = NULL;
     size_t sealed_count = 0;
@@ -379,7 +386,8 @@ static int compaction_run(struct engine *engine, const struct compaction *compac
 
 /* ---- which chunks to collect ---- */
 
-/* Chunks that a checkpoint links keep their bytes whatever we do: copying out of them frees nothing. */
+/* Chunks that a checkpoint links keep their bytes whatever we do: copying out of them frees
+ * nothing. */
 static size_t drop_linked(struct engine *engine, uint64_t *ids, size_t count)
 {
     size_t kept = 0;
@@ -407,8 +415,8 @@ static size_t choose_chunks(struct engine *engine, const struct version *version
     if (catalogue_copy(engine, &all, &all_count) < 0)
         return 0;
     count = compaction_pick_blobs(version, all, all_count, NULL, 0,
-                                  engine->store->format.chunk_size_bytes,
-                                  COLLECT_LIVE_PERCENT_MAX, ids, COLLECT_CHUNKS_MAX);
+                                  engine->store->format.chunk_size_bytes, COLLECT_LIVE_PERCENT_MAX,
+                                  ids, COLLECT_CHUNKS_MAX);
     free(all);
     return drop_linked(engine, ids, count);
 }
@@ -468,6 +476,15 @@ static int compaction_work(struct engine *engine, bool full)
     return result < 0 ? result : 0;
 }
 
+/* What cannot be read stays as it is and reads of it say so; a full disk is tried again later. Only
+ * a failed write or sync means that the disk can no longer be trusted with writes. */
+static bool compaction_is_write_error(int result)
+{
+    return result < 0 && result != ERROR_LATCHED && result != ERROR_CORRUPT &&
+           result != ERROR_TRUNCATED && result != ERROR_MISSING_CHUNK && result != ERROR_FOREIGN &&
+           result != -ENOMEM && result != -ENOSPC && result != -EMFILE && result != -ENFILE;
+}
+
 void *engine_compaction_main(void *context)
 {
     struct engine *engine = context;
@@ -478,7 +495,8 @@ void *engine_compaction_main(void *context)
         uint64_t asked;
         int result;
 
-        while (!engine->compaction_wanted && engine->full_compactions_asked == engine->full_compactions_done)
+        while (!engine->compaction_wanted &&
+               engine->full_compactions_asked == engine->full_compactions_done)
             lock_wait(&engine->work_lock, &engine->work_wanted);
         engine->compaction_wanted = false;
         asked = engine->full_compactions_asked;
@@ -487,7 +505,7 @@ void *engine_compaction_main(void *context)
 
         result = engine_latched(engine) ? ERROR_LATCHED : compaction_work(engine, full);
         lock_acquire(&engine->write_lock);
-        if (result < 0 && result != ERROR_LATCHED)
+        if (compaction_is_write_error(result))
             engine_latch(engine, result, "compaction");
         if (engine_latched(engine))
             engine_wake_locked(engine);
@@ -497,7 +515,8 @@ void *engine_compaction_main(void *context)
 
         lock_acquire(&engine->work_lock);
         engine->compaction_error = result;
-        engine->full_compactions_done = asked == UINT64_MAX ? engine->full_compactions_asked : asked;
+        engine->full_compactions_done =
+            asked == UINT64_MAX ? engine->full_compactions_asked : asked;
         pthread_cond_broadcast(&engine->work_done);
         if (asked == UINT64_MAX)
             break;

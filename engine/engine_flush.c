@@ -7,6 +7,8 @@
 
 #include "engine/engine_internal.h"
 
+#define FLUSH_RETRY_NS UINT64_C(500000000)
+
 uint64_t engine_allocate_chunk_id(void *context)
 {
     struct engine *engine = context;
@@ -49,7 +51,8 @@ static int write_memtable(struct table_writer *writer, struct memtable *memtable
     return result;
 }
 
-int engine_write_table(struct engine *engine, struct memtable *memtable, struct table_meta *ret_meta)
+int engine_write_table(struct engine *engine, struct memtable *memtable,
+                       struct table_meta *ret_meta)
 {
     struct table_writer_options options = {
         .io = engine->io,
@@ -120,8 +123,7 @@ static int publish_version(struct engine *engine, struct version *version, struc
 }
 
 int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
-                          struct version_table *const *add, size_t add_count,
-                          struct memtable *drop)
+                          struct version_table *const *add, size_t add_count, struct memtable *drop)
 {
     struct manifest_scalars scalars;
     struct superversion *super;
@@ -172,7 +174,8 @@ static int flush_install(struct engine *engine, struct generation *generation,
     lock_acquire(&engine->install_lock);
     old_segment = engine->wal_segment;
     old_sequence = engine->tables_sequence;
-    result = blob_writer_seal(engine->blob_writer, generation->blob_last_id, &sealed, &sealed_count);
+    result =
+        blob_writer_seal(engine->blob_writer, generation->blob_last_id, &sealed, &sealed_count);
     if (result < 0) {
         engine_latch(engine, result, "sealing a blob chunk");
         goto out;
@@ -238,6 +241,36 @@ out:
     return result;
 }
 
+/* A full disk is no reason to latch: deletions may make room. Until then writers are told -ENOSPC.
+ */
+static int write_table_with_space(struct engine *engine, struct memtable *memtable,
+                                  struct table_meta *ret_meta)
+{
+    bool warned = false;
+
+    for (;;) {
+        int result = engine_write_table(engine, memtable, ret_meta);
+        bool stopping;
+
+        lock_acquire(&engine->write_lock);
+        engine->flush_starved = result == -ENOSPC;
+        stopping = engine->stopping || engine_latched(engine);
+        if (engine->flush_starved) {
+            pthread_cond_broadcast(&engine->room);
+            if (!stopping)
+                lock_wait_until(&engine->write_lock, &engine->flush_wanted,
+                                clock_monotonic_ns() + FLUSH_RETRY_NS);
+        }
+        lock_release(&engine->write_lock);
+        if (result != -ENOSPC || stopping)
+            return result;
+        if (!warned)
+            log_warning("store %s: no space to write a table; waiting for some", engine->path);
+        warned = true;
+        engine_collect(engine);
+    }
+}
+
 static int flush_generation(struct engine *engine, struct generation *generation)
 {
     struct table_meta meta = {0};
@@ -248,7 +281,7 @@ static int flush_generation(struct engine *engine, struct generation *generation
     result = engine_commit_generation(engine, generation);
     if (result < 0)
         return result;
-    has_table = engine_write_table(engine, generation->memtable, &meta);
+    has_table = write_table_with_space(engine, generation->memtable, &meta);
     if (has_table < 0) {
         engine_latch(engine, has_table, "writing a table");
         return has_table;

@@ -8,8 +8,9 @@
  * writes them to the WAL as one group each. A freeze ends a generation: memtable, WAL segment and
  * blob chunk are left behind together. The flush thread turns generations into tables in order.
  *
- * Who pins what: a view (or a pin of an internal job) is a node in the pin list with the epoch of its
- * beginning. What becomes unreachable gets the next epoch and is deleted when no older pin is left.
+ * Who pins what: a view (or a pin of an internal job) is a node in the pin list with the epoch of
+ * its beginning. What becomes unreachable gets the next epoch and is deleted when no older pin is
+ * left.
  */
 #ifndef VARVE_ENGINE_ENGINE_INTERNAL_H
 #define VARVE_ENGINE_ENGINE_INTERNAL_H
@@ -108,11 +109,11 @@ struct checkpoint_source {
 
 struct engine_view {
     struct engine *engine;
-    struct pin pin;                    /* unused (next == NULL) for a checkpoint's view */
-    struct superversion *super;        /* live */
-    struct checkpoint_source *source;  /* checkpoint; owned */
-    struct version *version;           /* borrowed from super, or owned with source */
-    struct blob_reader *blobs;         /* borrowed */
+    struct pin pin;                   /* unused (next == NULL) for a checkpoint's view */
+    struct superversion *super;       /* live */
+    struct checkpoint_source *source; /* checkpoint; owned */
+    struct version *version;          /* borrowed from super, or owned with source */
+    struct blob_reader *blobs;        /* borrowed */
     uint64_t sequence;
 };
 
@@ -135,20 +136,20 @@ struct engine {
     struct lock latch_lock; /* LOCK_RANK_LEAF */
     char latch_text[192];
 
-    struct lock write_lock;       /* LOCK_RANK_ENGINE_WRITE */
-    pthread_cond_t room;          /* writers wait for bounds */
-    pthread_cond_t commit_done;   /* the leader finished */
-    pthread_cond_t log_wanted;    /* the log thread has work */
-    pthread_cond_t flush_wanted;  /* a generation was frozen, or flushed */
+    struct lock write_lock;           /* LOCK_RANK_ENGINE_WRITE */
+    pthread_cond_t room;              /* writers wait for bounds */
+    pthread_cond_t commit_done;       /* the leader finished */
+    pthread_cond_t log_wanted;        /* the log thread has work */
+    pthread_cond_t flush_wanted;      /* a generation was frozen, or flushed */
     struct fill *fills, **fills_tail; /* ended ones, oldest first */
-    struct fill *fill;            /* the open one */
+    struct fill *fill;                /* the open one */
     struct fill *spare_fill;
-    size_t fill_bytes;            /* in fills and fill, and being written */
+    size_t fill_bytes; /* in fills and fill, and being written */
     bool leader;
     uint64_t next_sequence;
-    atomic_ullong visible_sequence; /* acknowledged */
-    atomic_ullong written_sequence; /* in the WAL */
-    atomic_ullong durable_sequence; /* and synced */
+    atomic_ullong visible_sequence;                     /* acknowledged */
+    atomic_ullong written_sequence;                     /* in the WAL */
+    atomic_ullong durable_sequence;                     /* and synced */
     struct generation *generations, **generations_tail; /* frozen, oldest first */
     uint32_t generation_count;
     uint64_t flushed_sequence;
@@ -167,7 +168,10 @@ struct engine {
     uint64_t tables_sequence; /* highest in the tables */
     uint64_t unclean_starts;
     atomic_ullong next_chunk_id;
-    struct adopted *adopted; /* install_lock */
+    atomic_llong space_left;        /* estimate of what the disk has for us */
+    atomic_ullong space_checked_ns; /* when it was asked last */
+    bool flush_starved;             /* write_lock: the flush thread waits for space */
+    struct adopted *adopted;        /* install_lock */
     size_t adopted_count, adopted_capacity;
 
     struct lock_shared catalogue_lock; /* LOCK_RANK_TABLE_CACHE: sealed blobs of the live store */
@@ -206,7 +210,8 @@ bool engine_latched(const struct engine *engine);
 void engine_wake_locked(struct engine *engine);
 
 /* engine_commit.c */
-int engine_freeze_locked(struct engine *engine, struct checkpoint *checkpoint); /* write_lock held */
+int engine_freeze_locked(struct engine *engine,
+                         struct checkpoint *checkpoint); /* write_lock held */
 /* Everything up to `sequence` is in the WAL (with `sync`: durable). */
 int engine_commit(struct engine *engine, uint64_t sequence, bool sync);
 /* All entries of a frozen generation are in the WAL and the log has rolled on. */
@@ -235,6 +240,10 @@ int checkpoint_source_open(struct engine *engine, struct io_file *directory,
                            struct checkpoint_source **ret_source);
 void checkpoint_source_free(struct checkpoint_source *source);
 
+/* engine_space.c */
+/* 0, or -ENOSPC when `size_bytes` more would eat what flushing and deleting need (P7). */
+int engine_space_take(struct engine *engine, uint64_t size_bytes);
+
 /* engine_catalogue.c */
 int catalogue_add(struct engine *engine, const struct chunk_identity *identities, size_t count);
 void catalogue_remove(struct engine *engine, uint64_t id);
@@ -246,11 +255,12 @@ int engine_identity_compare(const void *left, const void *right);
 
 /* engine_flush.c */
 /* Write one memtable as a table: 1 with *ret_meta, 0 when it holds nothing, or an error. */
-int engine_write_table(struct engine *engine, struct memtable *memtable, struct table_meta *ret_meta);
+int engine_write_table(struct engine *engine, struct memtable *memtable,
+                       struct table_meta *ret_meta);
 /* Scalars as they are now; install_lock held. */
 void engine_scalars_locked(struct engine *engine, struct manifest_scalars *ret_scalars);
-/* Commit an edit (scalars are filled in) and publish the version that goes with it; install_lock held.
- * `drop` (may be NULL) is the memtable that became part of the tables. A failure latches. */
+/* Commit an edit (scalars are filled in) and publish the version that goes with it; install_lock
+ * held. `drop` (may be NULL) is the memtable that became part of the tables. A failure latches. */
 int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
                           struct version_table *const *add, size_t add_count,
                           struct memtable *drop);

@@ -3,11 +3,11 @@
  * engine_recovery.c - from what is on disk to a running engine
  *
  * Order: the manifest; every chunk that it names is there; checkpoints left PENDING are made and
- * DELETING ones taken away; the log is replayed into memtables; blob chunks that only the log knows are
- * sealed; the memtables become tables; a last commit moves the log's start to a new segment; files
- * that nobody refers to are deleted. A crash anywhere in here is met by the same steps again: batches
- * at or below the tables' highest sequence number and checkpoints that the manifest knows are passed
- * over, chunk ids go on above the highest on disk.
+ * DELETING ones taken away; the log is replayed into memtables; blob chunks that only the log knows
+ * are sealed; the memtables become tables; a last commit moves the log's start to a new segment;
+ * files that nobody refers to are deleted. A crash anywhere in here is met by the same steps again:
+ * batches at or below the tables' highest sequence number and checkpoints that the manifest knows
+ * are passed over, chunk ids go on above the highest on disk.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -106,7 +106,8 @@ static int check_file(struct recovery *recovery, const struct chunk_identity *id
 
 static int scan_files(struct recovery *recovery)
 {
-    int result = io_list(recovery->engine->io, recovery->engine->store->chunks, scan_file, recovery);
+    int result =
+        io_list(recovery->engine->io, recovery->engine->store->chunks, scan_file, recovery);
 
     if (result < 0)
         return result;
@@ -251,8 +252,8 @@ static int settle_ready(struct engine *engine, const struct checkpoint *checkpoi
         return 0; /* the rest of the store is whole: reading this one will say so */
     }
     if (result > 0)
-        result = io_rename(engine->io, engine->store->checkpoints, found, engine->store->checkpoints,
-                           name);
+        result = io_rename(engine->io, engine->store->checkpoints, found,
+                           engine->store->checkpoints, name);
     if (result == 0)
         result = io_sync(engine->io, engine->store->checkpoints, false);
     return result;
@@ -376,9 +377,8 @@ static int need_batch_blobs(struct recovery *recovery, struct slice bytes, uint6
 /* The memtable that replay fills; a new one when the last is full or ended by a checkpoint. */
 static int open_memtable(struct recovery *recovery, uint64_t first, struct replayed **ret_replayed)
 {
-    struct replayed *last = recovery->replayed_count > 0
-                                ? &recovery->replayed[recovery->replayed_count - 1]
-                                : NULL;
+    struct replayed *last =
+        recovery->replayed_count > 0 ? &recovery->replayed[recovery->replayed_count - 1] : NULL;
     int result;
 
     if (last == NULL || last->checkpoint != NULL ||
@@ -502,7 +502,8 @@ static int recover_blob(struct recovery *recovery, const struct needed_blob *nee
             return result;
         *ret_identity = *file;
         ret_identity->file_size_bytes = (uint64_t)status.st_size;
-        return ret_identity->file_size_bytes >= needed->end + CHUNK_TRAILER_SIZE ? 0 : ERROR_TRUNCATED;
+        return ret_identity->file_size_bytes >= needed->end + CHUNK_TRAILER_SIZE ? 0
+                                                                                 : ERROR_TRUNCATED;
     }
     while (first < recovery->piece_count && recovery->pieces[first].chunk_id != needed->id)
         first++;

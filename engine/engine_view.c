@@ -98,9 +98,9 @@ void engine_view_release(struct engine_view *view)
         view->pin.previous->next = view->pin.next;
         view->pin.next->previous = view->pin.previous;
         engine->view_count--;
-        collect = was_oldest && engine->obsolete != NULL &&
-                  (engine->pins.next == &engine->pins ||
-                   engine->pins.next->epoch > view->pin.epoch);
+        collect =
+            was_oldest && engine->obsolete != NULL &&
+            (engine->pins.next == &engine->pins || engine->pins.next->epoch > view->pin.epoch);
         lock_release(&engine->view_lock);
         superversion_unref(view->super);
         if (collect)
@@ -192,7 +192,8 @@ static int iterator_add_sources(struct merge_iterator *merge, struct engine_view
     for (uint32_t level = 1; level < VERSION_LEVELS; level++) {
         if (version->counts[level] == 0)
             continue;
-        result = merge_iterator_add_level(merge, version->levels[level], version->counts[level], true);
+        result =
+            merge_iterator_add_level(merge, version->levels[level], version->counts[level], true);
         if (result < 0)
             return result;
     }
@@ -337,8 +338,8 @@ int checkpoint_source_open(struct engine *engine, struct io_file *directory,
     source->identity_count = manifest->blob_count;
     qsort(source->identities, source->identity_count, sizeof *source->identities,
           engine_identity_compare);
-    result = io_open(engine->io, directory, "chunks", IO_OPEN_DIRECTORY, 0,
-                     &source->chunk_directory);
+    result =
+        io_open(engine->io, directory, "chunks", IO_OPEN_DIRECTORY, 0, &source->chunk_directory);
     if (result < 0)
         goto fail;
     source->tables = (struct version_source){engine->io, source->chunk_directory,

@@ -2,8 +2,8 @@
 /*
  * snapshot.h - named points in time: names, list, views, shared versions
  *
- * Owns:       the list of snapshots of one engine (by name and in order of id), which views are open,
- *             the meaning of a checkpoint's payload (snapshot_payload.c: creation time, tags), and the
+ * Owns:       the list of snapshots of one engine (by name and in order of id), which views are
+ * open, the meaning of a checkpoint's payload (snapshot_payload.c: creation time, tags), and the
  *             one engine record that remembers when the list last changed (key SNAPSHOT_STATE_KEY).
  *             Knows nothing of files: it sees keys and sequence numbers.
  * Guarantees: a snapshot is absent or complete; creators of one name: one wins, the others -EEXIST
@@ -40,8 +40,8 @@ void snapshot_set_close(struct snapshot_set *set); /* accepts NULL; all referenc
 /* 0; -ENAMETOOLONG above 255 bytes; -EINVAL for "", ".", "..", a '/' or a NUL byte. */
 int snapshot_name_check(struct slice name);
 
-/* The default name of a moment: UTC, 20261120T235703Z; attempt n > 1 appends "-n". `to` has room for
- * 40 bytes. */
+/* The default name of a moment: UTC, 20261120T235703Z; attempt n > 1 appends "-n". `to` has room
+ * for 40 bytes. */
 void snapshot_name_default(char to[40], time_t when, unsigned attempt);
 
 /* ---- changing ---- */
@@ -52,8 +52,8 @@ struct snapshot_tag {
 
 /*
  * Create and return when it exists and survives power loss (not yet materialised: snapshot_wait()).
- * An empty name gives the default name. *ret_snapshot is a reference. -EEXIST, -EINVAL, -ENAMETOOLONG,
- * -EROFS, -ENOSPC, -EMFILE past SNAPSHOT_ID_MAX.
+ * An empty name gives the default name. *ret_snapshot is a reference. -EEXIST, -EINVAL,
+ * -ENAMETOOLONG, -EROFS, -ENOSPC, -EMFILE past SNAPSHOT_ID_MAX.
  */
 int snapshot_create(struct snapshot_set *set, struct slice name, const struct snapshot_tag *tags,
                     size_t tag_count, struct snapshot **ret_snapshot);
@@ -77,7 +77,7 @@ size_t snapshot_count(struct snapshot_set *set);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot); /* accepts NULL */
 
-uint64_t snapshot_id(const struct snapshot *snapshot);       /* 1..SNAPSHOT_ID_MAX, never reused */
+uint64_t snapshot_id(const struct snapshot *snapshot); /* 1..SNAPSHOT_ID_MAX, never reused */
 uint64_t snapshot_sequence(const struct snapshot *snapshot);
 struct timespec snapshot_created(const struct snapshot *snapshot);
 /* Copied into `name` (room for 256 bytes, NUL-terminated), because a rename may change it. */
@@ -92,16 +92,17 @@ bool snapshot_get_numbers(struct snapshot *snapshot, struct engine_checkpoint_in
 /* When a snapshot was last created, deleted or renamed (the store's creation when never). */
 struct timespec snapshot_set_changed(struct snapshot_set *set);
 
-/* The view of the snapshot, opened at first use, kept by LRU. Return it with snapshot_view_put(). */
+/* The view of the snapshot, opened at first use, kept by LRU. Return it with snapshot_view_put().
+ */
 int snapshot_view_get(struct snapshot *snapshot, struct engine_view **ret_view);
 void snapshot_view_put(struct snapshot *snapshot, struct engine_view *view);
 
 /*
- * How many snapshots hold exactly this version of a record: those whose newest record of `key` has the
- * sequence number `sequence`. They are a contiguous run of the list, so each end is one binary search.
- * *ret_count >= 0; *ret_oldest_id is the first of the run (0: none). (snapshot_run.c)
+ * How many snapshots hold exactly this version of a record: those whose newest record of `key` has
+ * the sequence number `sequence`. They are a contiguous run of the list, so each end is one binary
+ * search. *ret_count >= 0; *ret_oldest_id is the first of the run (0: none). (snapshot_run.c)
  */
-int snapshot_run(struct snapshot_set *set, struct slice key, uint64_t sequence,
-                 uint64_t *ret_count, uint64_t *ret_oldest_id);
+int snapshot_run(struct snapshot_set *set, struct slice key, uint64_t sequence, uint64_t *ret_count,
+                 uint64_t *ret_oldest_id);
 
 #endif

@@ -51,8 +51,8 @@ int snapshot_payload_decode(struct slice from, struct timespec *ret_created,
                             struct snapshot_tags *ret_tags); /* 0, -ENOMEM, ERROR_CORRUPT */
 void snapshot_tags_free(struct snapshot_tags *tags);
 
-/* snapshot_view.c: drop what is open of a snapshot that was deleted and that nobody uses. The view to be
- * released by the caller outside the lock, or NULL. list_lock held. */
+/* snapshot_view.c: drop what is open of a snapshot that was deleted and that nobody uses. The view
+ * to be released by the caller outside the lock, or NULL. list_lock held. */
 struct engine_view *snapshot_view_detach_locked(struct snapshot *snapshot);
 
 /* Index of the first snapshot with an id >= `id`; list_lock held. */

@@ -2,8 +2,8 @@
 /*
  * snapshot_payload.c - creation time and tags as bytes
  *
- * Little-endian: version u32 (1); created seconds i64, nanoseconds u32; number of tags u32; each tag: key
- * length u16, value length u16, key, value.
+ * Little-endian: version u32 (1); created seconds i64, nanoseconds u32; number of tags u32; each
+ * tag: key length u16, value length u16, key, value.
  */
 #include <errno.h>
 #include <stdlib.h>

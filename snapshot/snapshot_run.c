@@ -2,17 +2,17 @@
 /*
  * snapshot_run.c - how many snapshots hold one version of a record
  *
- * A record with sequence number v is the newest of its key in exactly the snapshots between its writing and
- * the next writing of the key: a contiguous run of the list. It begins at the first snapshot whose own
- * number is >= v (if that one still has it) and its end is found by bisection, newest first, because most
- * files never change again.
+ * A record with sequence number v is the newest of its key in exactly the snapshots between its
+ * writing and the next writing of the key: a contiguous run of the list. It begins at the first
+ * snapshot whose own number is >= v (if that one still has it) and its end is found by bisection,
+ * newest first, because most files never change again.
  */
 #include "snapshot/snapshot_internal.h"
 
 #define RUN_ATTEMPTS 8
 
-/* Does the i-th snapshot hold the version? 1, 0, or an error. When the list is shorter by now the answer is 0
- * and the caller sees that it changed. */
+/* Does the i-th snapshot hold the version? 1, 0, or an error. When the list is shorter by now the
+ * answer is 0 and the caller sees that it changed. */
 static int run_probe(struct snapshot_set *set, size_t index, struct slice key, uint64_t sequence)
 {
     struct snapshot *snapshot = NULL;
@@ -85,8 +85,8 @@ static int run_end(struct snapshot_set *set, size_t first, size_t count, struct 
     return 0;
 }
 
-int snapshot_run(struct snapshot_set *set, struct slice key, uint64_t sequence,
-                 uint64_t *ret_count, uint64_t *ret_oldest_id)
+int snapshot_run(struct snapshot_set *set, struct slice key, uint64_t sequence, uint64_t *ret_count,
+                 uint64_t *ret_oldest_id)
 {
     for (unsigned attempt = 0;; attempt++) {
         size_t first, count, end = 0;

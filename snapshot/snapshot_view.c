@@ -2,8 +2,9 @@
 /*
  * snapshot_view.c - opened views, a bounded number of them, least recently used first out
  *
- * A view that is in use stays, whatever the bound says. One that pins the live store (its checkpoint was not
- * materialised when it was opened) is let go with its last user instead of being kept.
+ * A view that is in use stays, whatever the bound says. One that pins the live store (its
+ * checkpoint was not materialised when it was opened) is let go with its last user instead of being
+ * kept.
  */
 #include <errno.h>
 
