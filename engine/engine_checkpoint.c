@@ -381,7 +381,6 @@ static int materialise_commit(struct engine *engine, struct checkpoint *checkpoi
     lock_release(&engine->install_lock);
     if (result == 0) {
         lock_acquire(&engine->checkpoint_lock);
-        record.state = checkpoint->record.state;
         manifest_checkpoint_free(&checkpoint->record);
         checkpoint->record = record;
         engine->parent_hash = numbers->manifest_hash;

@@ -40,7 +40,11 @@ struct version_table *version_table_ref(struct version_table *table)
 
 void version_table_unref(struct version_table *table)
 {
-    unsigned before = atomic_fetch_sub_explicit(&table->references, 1, memory_order_acq_rel);
+    unsigned before;
+
+    if (table == NULL)
+        return;
+    before = atomic_fetch_sub_explicit(&table->references, 1, memory_order_acq_rel);
 
     invariant(before > 0);
     if (before > 1)

@@ -60,7 +60,7 @@ struct version {
 struct version_table *version_table_new(const struct version_source *source, uint32_t level,
                                         uint64_t order, struct table_meta *meta);
 struct version_table *version_table_ref(struct version_table *table);
-void version_table_unref(struct version_table *table);
+void version_table_unref(struct version_table *table); /* accepts NULL */
 
 /* The table's reader, opened if need be; borrowed for as long as the table is referenced. */
 int version_table_reader(struct version_table *table, struct table_reader **ret_reader);
