@@ -2,25 +2,22 @@
 /*
  * fs.h - filesystem semantics: inodes, directories, files, xattrs, snapshots as directories
  *
- * Owns:       the meaning of every engine key that begins with a non-zero inode number, and of orphans
- *             and the superblock (fs_key.h). Knows nothing of libfuse: all functions are called with
- *             plain values and return 0 (or a count) or a negative error whose error_errno() goes to
- *             the user.
- * Guarantees: each namespace operation is one engine batch (P3). Writes are acknowledged from memory;
- *             fs_fsync() makes everything acknowledged durable (P1, P2).
- * Nodes:      a node is what the kernel names with 64 bits:
- *               0 0 ino(62)                 live inode; 1 is the root
- *               0 1 snapshot id(24) ino(38) directory `ino` in a snapshot; snapshot id 0: the virtual
- *                                           `.snapshots` of live directory `ino`. With snaplinks=off
- *                                           also every other file of a snapshot.
- *               1 version(63)               a non-directory in snapshots, named by its inode record's
- *                                           sequence number: equal exactly when nothing differs
- *             st_ino is the node.
- * Lookups:    a returned fs_entry counts one lookup of its node; fs_forget() takes them back. An
- *             unlinked file's data goes when its link count and its lookups are both zero.
- * Threads:    every function from any thread, several on one file at once. Locks: docs/concurrency.md
- *             (inode stripes LOCK_RANK_FS_INODE, taken in stripe order).
- * Permissions: checked by the kernel (default_permissions), except where said here.
+ * Owns:       the meaning of every engine key that begins with a non-zero inode number, and of
+ * orphans and the superblock (fs_key.h). Knows nothing of libfuse: all functions are called with
+ *             plain values and return 0 (or a count) or a negative error whose error_errno() goes
+ * to the user. Guarantees: each namespace operation is one engine batch (P3). Writes are
+ * acknowledged from memory; fs_fsync() makes everything acknowledged durable (P1, P2). Nodes: a
+ * node is what the kernel names with 64 bits: 0 0 ino(62)                 live inode; 1 is the root
+ *               0 1 snapshot id(24) ino(38) directory `ino` in a snapshot; snapshot id 0: the
+ * virtual
+ *                                           `.snapshots` of live directory `ino`. With
+ * snaplinks=off also every other file of a snapshot. 1 version(63)               a non-directory in
+ * snapshots, named by its inode record's sequence number: equal exactly when nothing differs st_ino
+ * is the node. Lookups:    a returned fs_entry counts one lookup of its node; fs_forget() takes
+ * them back. An unlinked file's data goes when its link count and its lookups are both zero.
+ * Threads:    every function from any thread, several on one file at once. Locks:
+ * docs/concurrency.md (inode stripes LOCK_RANK_FS_INODE, taken in stripe order). Permissions:
+ * checked by the kernel (default_permissions), except where said here.
  */
 #ifndef VARVE_FUSE_FS_H
 #define VARVE_FUSE_FS_H
@@ -41,11 +38,11 @@
 struct fs;
 
 struct fs_options {
-    bool snapdir_visible;      /* list .snapshots in the root */
-    const char *snapdir_name;  /* NULL: ".snapshots" */
-    bool snaplinks;            /* unchanged files are one inode across snapshots */
-    bool snapdir_everywhere;   /* .snapshots reachable in every directory */
-    uid_t owner_uid;           /* the mount's owner: may create and delete snapshots, as root may */
+    bool snapdir_visible;     /* list .snapshots in the root */
+    const char *snapdir_name; /* NULL: ".snapshots" */
+    bool snaplinks;           /* unchanged files are one inode across snapshots */
+    bool snapdir_everywhere;  /* .snapshots reachable in every directory */
+    uid_t owner_uid;          /* the mount's owner: may create and delete snapshots, as root may */
     uint32_t snapshot_views_max;
 };
 void fs_options_default(struct fs_options *options);
@@ -83,11 +80,12 @@ struct fs_entry {
     bool stable; /* false: the kernel must not cache its attributes (snapshot link counts move) */
 };
 
-/* Load, clean orphans up, make the root directory (owner `root_uid`:`root_gid`, 0755) in a new store. The
- * engine outlives the fs. A live entry named like the snapshot directory: -EEXIST (logged). */
+/* Load, clean orphans up, make the root directory (owner `root_uid`:`root_gid`, 0755) in a new
+ * store. The engine outlives the fs. A live entry named like the snapshot directory: -EEXIST
+ * (logged). */
 int fs_open(struct engine *engine, const struct fs_options *options, struct fs **ret_fs);
 int fs_format(struct engine *engine, uid_t root_uid, gid_t root_gid); /* mkfs: the root, synced */
-void fs_close(struct fs *fs); /* accepts NULL */
+void fs_close(struct fs *fs);                                         /* accepts NULL */
 void fs_set_notify(struct fs *fs, const struct fs_notify *notify);
 struct snapshot_set *fs_snapshots(struct fs *fs);
 struct engine *fs_engine(struct fs *fs);
@@ -98,13 +96,15 @@ bool fs_node_is_live(uint64_t node);
 
 /* ---- names ---- */
 
-/* -ENOENT, -ENOTDIR, -ENAMETOOLONG, -ESTALE (unknown node). "." and ".." are served (NFS export). */
+/* -ENOENT, -ENOTDIR, -ENAMETOOLONG, -ESTALE (unknown node). "." and ".." are served (NFS export).
+ */
 int fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct fs_entry *ret_entry);
 void fs_forget(struct fs *fs, uint64_t node, uint64_t lookups);
 
-/* mknod of any type, regular files included; mode includes the type; umask already applied or applied
- * by the caller's umask field as the FUSE protocol sends it. setgid directories: the group is
- * inherited (and the bit, for directories). In .snapshots: mkdir creates a snapshot, all else -EROFS. */
+/* mknod of any type, regular files included; mode includes the type; umask already applied or
+ * applied by the caller's umask field as the FUSE protocol sends it. setgid directories: the group
+ * is inherited (and the bit, for directories). In .snapshots: mkdir creates a snapshot, all else
+ * -EROFS. */
 int fs_mknod(struct fs *fs, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
              const struct fs_caller *caller, struct fs_entry *ret_entry);
 int fs_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode,
@@ -156,25 +156,26 @@ int fs_set_flags(struct fs *fs, uint64_t node, uint32_t flags, const struct fs_c
 
 /* ---- files ---- */
 
-/* Between open and release a file counts as open; `writable` files are flushed before a snapshot. The
- * handle is opaque. In a snapshot the handle pins the snapshot's view. -EROFS for writing there. */
+/* Between open and release a file counts as open; `writable` files are flushed before a snapshot.
+ * The handle is opaque. In a snapshot the handle pins the snapshot's view. -EROFS for writing
+ * there. */
 int fs_open_file(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_handle);
 void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle);
 
 /* Bytes read (short only at the end of the file); holes are zeros. -EISDIR, -EIO ... */
 int64_t fs_read(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_t size_bytes,
                 uint64_t offset);
-/* Bytes written (all). `append`: at the present end, whatever `offset` says. `kill_privileges`: clear suid,
- * sgid and security.capability. -EFBIG, -ENOSPC, -EROFS, -EPERM (immutable) ... */
+/* Bytes written (all). `append`: at the present end, whatever `offset` says. `kill_privileges`:
+ * clear suid, sgid and security.capability. -EFBIG, -ENOSPC, -EROFS, -EPERM (immutable) ... */
 int64_t fs_write(struct fs *fs, uint64_t node, const void *data, size_t size_bytes, uint64_t offset,
                  bool append, bool kill_privileges);
 /* mode: 0, FALLOC_FL_KEEP_SIZE, with PUNCH_HOLE or ZERO_RANGE; others -EOPNOTSUPP. */
 int fs_fallocate(struct fs *fs, uint64_t node, int mode, uint64_t offset, uint64_t length);
 /* SEEK_DATA / SEEK_HOLE: the offset, or -ENXIO. */
 int64_t fs_seek(struct fs *fs, uint64_t node, uint64_t handle, uint64_t offset, int whence);
-/* Copy by sharing extents where both are aligned alike to what is shared (always possible here); from
- * a live file or a file of a snapshot to a live file. Bytes copied (short at the source's end). -EINVAL for
- * overlapping ranges of one file. */
+/* Copy by sharing extents where both are aligned alike to what is shared (always possible here);
+ * from a live file or a file of a snapshot to a live file. Bytes copied (short at the source's
+ * end). -EINVAL for overlapping ranges of one file. */
 int64_t fs_copy_range(struct fs *fs, uint64_t from_node, uint64_t from_handle, uint64_t from_offset,
                       uint64_t to_node, uint64_t to_offset, uint64_t length);
 /* Everything acknowledged so far is durable when it returns 0. */
@@ -191,15 +192,16 @@ struct fs_directory_entry {
     const char *name;
     size_t name_size;
     uint64_t node;
-    uint32_t type;             /* S_IFMT bits */
-    uint64_t cookie;           /* pass as `cookie` to continue after this entry */
-    const struct fs_entry *entry; /* with `plus`: counts a lookup if the callback takes it; else NULL.
-                                     NULL for "." and ".." */
+    uint32_t type;                /* S_IFMT bits */
+    uint64_t cookie;              /* pass as `cookie` to continue after this entry */
+    const struct fs_entry *entry; /* with `plus`: counts a lookup if the callback takes it; else
+                                     NULL. NULL for "." and ".." */
 };
 /* Returns 0 to go on, 1 when there is no room (the entry is not taken). */
 typedef int fs_directory_callback(void *context, const struct fs_directory_entry *entry);
-/* Entries after `cookie` (0: from the start, "." and ".." first). Entries come in order of creation;
- * one that exists during the whole reading is shown exactly once, whatever else comes and goes. */
+/* Entries after `cookie` (0: from the start, "." and ".." first). Entries come in order of
+ * creation; one that exists during the whole reading is shown exactly once, whatever else comes and
+ * goes. */
 int fs_readdir(struct fs_directory *directory, uint64_t cookie, bool plus,
                fs_directory_callback *callback, void *context);
 
@@ -207,7 +209,8 @@ int fs_readdir(struct fs_directory *directory, uint64_t cookie, bool plus,
 
 /* size 0: only the length is returned. -ENODATA, -ERANGE, -EOPNOTSUPP (namespace), -E2BIG. */
 int64_t fs_getxattr(struct fs *fs, uint64_t node, const char *name, void *value, size_t size);
-/* With FS_XATTR_KILL_SGID (the protocol's flag of that meaning) setting an ACL clears the setgid bit. */
+/* With FS_XATTR_KILL_SGID (the protocol's flag of that meaning) setting an ACL clears the setgid
+ * bit. */
 #define FS_XATTR_KILL_SGID (1 << 16)
 /* flags: XATTR_CREATE, XATTR_REPLACE. -EEXIST, -ENODATA, -ENOSPC, -E2BIG, -EROFS. */
 int fs_setxattr(struct fs *fs, uint64_t node, const char *name, const void *value, size_t size,
@@ -217,8 +220,8 @@ int fs_removexattr(struct fs *fs, uint64_t node, const char *name, const struct 
 
 /* ---- snapshots by name, for those who do not come through the tree (the control socket) ---- */
 
-/* As rmdir in .snapshots, with nothing asked of the caller. Handles and nodes that the kernel holds stay
- * readable; it is told that the name is gone. */
+/* As rmdir in .snapshots, with nothing asked of the caller. Handles and nodes that the kernel holds
+ * stay readable; it is told that the name is gone. */
 int fs_snapshot_delete(struct fs *fs, const char *name);
 /* Tell the kernel that a name came or went in .snapshots, after snapshot_create() or
  * snapshot_rename() was called directly. */
@@ -234,9 +237,9 @@ struct fs_statistics {
 };
 void fs_get_statistics(struct fs *fs, struct fs_statistics *ret);
 
-/* fsck: walk a view and check structure (link counts, dentries against cookies and inodes, extents inside
- * sizes and not overlapping, orphans). One line per finding through `report`. 0, or negative on trouble;
- * *ret_findings counts. With `verify` every data frame is read and checked too. */
+/* fsck: walk a view and check structure (link counts, dentries against cookies and inodes, extents
+ * inside sizes and not overlapping, orphans). One line per finding through `report`. 0, or negative
+ * on trouble; *ret_findings counts. With `verify` every data frame is read and checked too. */
 typedef void fs_check_report(void *context, const char *line);
 int fs_check(struct engine_view *view, bool verify, fs_check_report *report, void *context,
              uint64_t *ret_findings);

@@ -2,10 +2,10 @@
 /*
  * fs_internal.h - what the fs_*.c files share; nobody else includes it
  *
- * Order of work of every change: lock the stripes of all inodes involved (fs_lock.c), acquire a view, read
- * what is needed from it, build one batch, engine_write(), release the view, unlock. Blocking I/O under a
- * stripe is allowed (blocking_enter() has handed the request reader on); the snapshot lock is never
- * taken under a stripe.
+ * Order of work of every change: lock the stripes of all inodes involved (fs_lock.c), acquire a
+ * view, read what is needed from it, build one batch, engine_write(), release the view, unlock.
+ * Blocking I/O under a stripe is allowed (blocking_enter() has handed the request reader on); the
+ * snapshot lock is never taken under a stripe.
  */
 #ifndef VARVE_FUSE_FS_INTERNAL_H
 #define VARVE_FUSE_FS_INTERNAL_H
@@ -44,7 +44,7 @@ struct fs {
                                             changes its parent */
     struct lock departed_lock;           /* LOCK_RANK_FS_TABLE */
     struct fs_departed *departed;
-    uint32_t departed_count; /* changed under the lock, read relaxed without */
+    uint32_t departed_count;         /* changed under the lock, read relaxed without */
     struct fs_statistics statistics; /* atomics: __atomic_fetch_add, relaxed */
 };
 
@@ -56,8 +56,8 @@ struct fs_location {
     bool virtual_directory;    /* a .snapshots directory: ino is the live directory it belongs to */
 };
 
-/* fs_location.c: find where a node lives and pin a view of it. For a live node the view is the present
- * one. -ESTALE when the node is not known (any more). Put back with fs_location_put(). */
+/* fs_location.c: find where a node lives and pin a view of it. For a live node the view is the
+ * present one. -ESTALE when the node is not known (any more). Put back with fs_location_put(). */
 int fs_location_get(struct fs *fs, uint64_t node, struct fs_location *ret_location);
 void fs_location_put(struct fs *fs, struct fs_location *location);
 
@@ -65,11 +65,13 @@ void fs_location_put(struct fs *fs, struct fs_location *location);
 uint64_t fs_location_node(const struct fs *fs, const struct fs_location *location, uint64_t ino,
                           mode_t mode, uint64_t version);
 
-/* fs_inode.c: read an inode record: 0, -ENOENT, or an error. *ret_version is its sequence number. */
+/* fs_inode.c: read an inode record: 0, -ENOENT, or an error. *ret_version is its sequence number.
+ */
 int fs_inode_load(struct engine_view *view, uint64_t ino, struct fs_inode *ret_inode,
                   uint64_t *ret_version);
 void fs_inode_put(struct batch *batch, uint64_t ino, const struct fs_inode *inode);
-/* Allocate a number for a child of `parent` (runs per directory for locality are a matter of this). */
+/* Allocate a number for a child of `parent` (runs per directory for locality are a matter of this).
+ */
 int fs_inode_allocate(struct fs *fs, uint64_t parent, uint64_t *ret_ino);
 /* Fill in attributes (link counts of snapshot files included). */
 int fs_inode_attribute(struct fs *fs, const struct fs_location *location, uint64_t ino,
@@ -89,10 +91,11 @@ struct fs_extent {
     uint64_t start;  /* file offset of its first byte */
     uint32_t length; /* >= 1 */
     bool inlined;
-    struct blob_ref ref;       /* when not inlined */
+    struct blob_ref ref;         /* when not inlined */
     uint8_t data[FS_INLINE_MAX]; /* when inlined */
 };
-/* Walk extents that hold or follow `offset`, in order. 1: *ret_extent is the next; 0: none; negative. */
+/* Walk extents that hold or follow `offset`, in order. 1: *ret_extent is the next; 0: none;
+ * negative. */
 struct fs_extent_cursor {
     struct engine_iterator *iterator;
     uint64_t ino;
@@ -104,8 +107,9 @@ int fs_extent_cursor_open(struct engine_view *view, uint64_t ino, uint64_t offse
 int fs_extent_cursor_next(struct fs_extent_cursor *cursor, struct fs_extent *ret_extent);
 void fs_extent_cursor_close(struct fs_extent_cursor *cursor);
 
-/* Add to `batch` what removes [start, end) from the map: whole extents deleted (one range tombstone when
- * many), partial ones trimmed or split. *ret_removed counts the bytes that were mapped there. */
+/* Add to `batch` what removes [start, end) from the map: whole extents deleted (one range tombstone
+ * when many), partial ones trimmed or split. *ret_removed counts the bytes that were mapped there.
+ */
 int fs_extent_punch(struct engine_view *view, uint64_t ino, uint64_t start, uint64_t end,
                     struct batch *batch, uint64_t *ret_removed);
 void fs_extent_put(struct batch *batch, uint64_t ino, const struct fs_extent *extent);
@@ -113,8 +117,8 @@ void fs_extent_put(struct batch *batch, uint64_t ino, const struct fs_extent *ex
 int fs_extent_truncate(struct engine_view *view, uint64_t ino, uint64_t size, struct batch *batch,
                        uint64_t *ret_removed);
 
-/* fs_orphan.c: an inode whose last link went (or never had one) joins the orphans in `batch`; when the last
- * lookup goes too, fs_orphan_reap() removes all its keys in a batch of its own. */
+/* fs_orphan.c: an inode whose last link went (or never had one) joins the orphans in `batch`; when
+ * the last lookup goes too, fs_orphan_reap() removes all its keys in a batch of its own. */
 void fs_orphan_add(struct batch *batch, uint64_t ino);
 void fs_orphan_remove(struct batch *batch, uint64_t ino);
 int fs_orphan_reap(struct fs *fs, uint64_t ino);

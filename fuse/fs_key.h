@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fs_key.h - how inodes, dentries, xattrs and extents are keys and values (docs/on-disk-format.md#keys)
+ * fs_key.h - how inodes, dentries, xattrs and extents are keys and values
+ * (docs/on-disk-format.md#keys)
  *
  * Keys (big-endian, inode first, so that what is used together lies together):
  *   ino 01                 inode       struct fs_inode, FS_INODE_SIZE bytes
@@ -8,14 +9,13 @@
  *   ino 03 name            dentry      child ino u64, cookie u64, type u32 (S_IFMT bits)
  *   ino 04 cookie u64      dentry by creation order: child ino u64, type u32, name
  *   ino 05 last u64        extent whose last byte is at file offset `last` (inclusive):
- *                          RECORD_REFERENCE (ref->length bytes), or RECORD_VALUE: the bytes themselves,
- *                          at most FS_INLINE_MAX. Keyed by the last byte so that the extent that holds
- *                          offset x, or the next one, is the first key >= x: one seek.
- *                          Extents never overlap and never reach beyond the file's size.
- *   ino 06                 symlink target
- *   0   10                 superblock: next inode number u64 (all below may be in use)
- *   0   11 ino u64         orphan: no link left, or a file without a name; empty value
- * All keys of an inode lie in [ino, ino + 1): one range tombstone removes it wholly.
+ *                          RECORD_REFERENCE (ref->length bytes), or RECORD_VALUE: the bytes
+ * themselves, at most FS_INLINE_MAX. Keyed by the last byte so that the extent that holds offset x,
+ * or the next one, is the first key >= x: one seek. Extents never overlap and never reach beyond
+ * the file's size. ino 06                 symlink target 0   10                 superblock: next
+ * inode number u64 (all below may be in use) 0   11 ino u64         orphan: no link left, or a file
+ * without a name; empty value All keys of an inode lie in [ino, ino + 1): one range tombstone
+ * removes it wholly.
  */
 #ifndef VARVE_FUSE_FS_KEY_H
 #define VARVE_FUSE_FS_KEY_H

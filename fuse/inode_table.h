@@ -2,8 +2,8 @@
 /*
  * inode_table.h - which nodes the kernel holds, how often it looked them up, what is open
  *
- * Owns:    one compact entry (at most 32 bytes) a node: lookup count, open counts, for a snapshot file
- *          where it was found. Memory: open addressing, at most 64 bytes a node the kernel holds; the
+ * Owns:    one compact entry (at most 32 bytes) a node: lookup count, open counts, for a snapshot
+ * file where it was found. Memory: open addressing, at most 64 bytes a node the kernel holds; the
  *          table shrinks when nodes go.
  * Threads: any; sharded, each shard a lock (LOCK_RANK_FS_TABLE); nothing is called under it.
  */
@@ -19,20 +19,21 @@ struct inode_table;
 struct inode_table *inode_table_new(void); /* NULL: out of memory */
 void inode_table_free(struct inode_table *table);
 
-/* Count a lookup. For a node in a snapshot, ino and snapshot_id say where its records are (0, 0 for others;
- * the newest found replaces the older). 0 or -ENOMEM. */
+/* Count a lookup. For a node in a snapshot, ino and snapshot_id say where its records are (0, 0 for
+ * others; the newest found replaces the older). 0 or -ENOMEM. */
 int inode_table_lookup(struct inode_table *table, uint64_t node, uint64_t ino,
                        uint64_t snapshot_id);
 
-/* Take `lookups` back (capped at what is counted). True when the node was marked as an orphan and neither
- * lookups nor opens are left: the caller reaps it. */
+/* Take `lookups` back (capped at what is counted). True when the node was marked as an orphan and
+ * neither lookups nor opens are left: the caller reaps it. */
 bool inode_table_forget(struct inode_table *table, uint64_t node, uint64_t lookups);
 
 /* Where a snapshot file was found. False: the node is not held. */
 bool inode_table_find(struct inode_table *table, uint64_t node, uint64_t *ret_ino,
                       uint64_t *ret_snapshot_id);
 
-/* Mark as orphan (its last link went). True when nothing holds the node: the caller reaps it at once. */
+/* Mark as orphan (its last link went). True when nothing holds the node: the caller reaps it at
+ * once. */
 bool inode_table_mark_orphan(struct inode_table *table, uint64_t node);
 void inode_table_unmark_orphan(struct inode_table *table, uint64_t node);
 
@@ -40,7 +41,8 @@ void inode_table_unmark_orphan(struct inode_table *table, uint64_t node);
 int inode_table_open(struct inode_table *table, uint64_t node, bool writable);
 bool inode_table_release(struct inode_table *table, uint64_t node, bool writable);
 
-/* Copy the nodes that are open for writing (live ones): returns the count, at most `room` are stored. */
+/* Copy the nodes that are open for writing (live ones): returns the count, at most `room` are
+ * stored. */
 size_t inode_table_writable(struct inode_table *table, uint64_t *nodes, size_t room);
 
 /* How many held nodes were last found in the snapshot; ids that differ by a multiple of 4096 are
