@@ -206,7 +206,7 @@ static size_t memory_in_use(const struct memtable *memtable)
 int memtable_apply(struct memtable *memtable, struct slice batch_bytes, uint64_t first_sequence)
 {
     uint64_t before = atomic_load_explicit(&memtable->last_sequence, memory_order_relaxed);
-    uint64_t last;
+    uint64_t last = first_sequence - 1;
     uint64_t *slots = NULL;
     size_t capacity = 0;
     int error;

@@ -349,6 +349,11 @@ static void blob_chunks_referred_to_are_known(void **state)
     (void)state;
     assert_false(memtable_refers_to(memtable, 0));
     assert_false(memtable_refers_to(memtable, 6));
+    ref.chunk_id = 6;
+    batch_put_reference(&batch, text("j"), &ref);
+    sequence = apply(memtable, &batch, sequence);
+    assert_false(memtable_refers_to(memtable, 0));
+    assert_true(memtable_refers_to(memtable, 6));
     for (uint64_t id = 0; id < 3000; id += 3) {
         ref.chunk_id = id;
         batch_put_reference(&batch, text("k"), &ref);
