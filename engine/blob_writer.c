@@ -455,12 +455,14 @@ static int64_t pending_of_locked(const struct blob_chunk *chunk, uint64_t *ret_f
     return (int64_t)(chunk->end - from);
 }
 
-static int check_pieces_locked(const struct blob_writer *writer, size_t limit_bytes, int room)
+static int check_pieces_locked(const struct blob_writer *writer, uint64_t up_to_id,
+                               size_t limit_bytes, int room)
 {
     uint64_t total = 0, from;
     int count = 0;
 
-    for (const struct blob_chunk *chunk = writer->chunks; chunk != NULL; chunk = chunk->next) {
+    for (const struct blob_chunk *chunk = writer->chunks; chunk != NULL && chunk->id <= up_to_id;
+         chunk = chunk->next) {
         int64_t size = pending_of_locked(chunk, &from);
 
         if (size < 0)
@@ -471,7 +473,7 @@ static int check_pieces_locked(const struct blob_writer *writer, size_t limit_by
     return total > limit_bytes || count > room ? -E2BIG : count;
 }
 
-int blob_writer_take_pieces(struct blob_writer *writer, size_t limit_bytes,
+int blob_writer_take_pieces(struct blob_writer *writer, uint64_t up_to_id, size_t limit_bytes,
                             struct blob_piece *pieces, int room)
 {
     uint8_t *to;
@@ -484,9 +486,10 @@ int blob_writer_take_pieces(struct blob_writer *writer, size_t limit_bytes,
     lock_acquire(&writer->lock);
     count = writer->error;
     if (count == 0)
-        count = check_pieces_locked(writer, limit_bytes, room);
+        count = check_pieces_locked(writer, up_to_id, limit_bytes, room);
     if (count > 0) {
-        for (struct blob_chunk *chunk = writer->chunks; chunk != NULL; chunk = chunk->next) {
+        for (struct blob_chunk *chunk = writer->chunks; chunk != NULL && chunk->id <= up_to_id;
+             chunk = chunk->next) {
             int64_t size = pending_of_locked(chunk, &from);
 
             if (size <= 0)

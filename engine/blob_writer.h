@@ -62,7 +62,7 @@ struct blob_piece {
 };
 
 /*
- * If everything that is not yet durable amounts to at most `limit_bytes` and still lies in buffers,
+ * If everything in chunks up to `up_to_id` that is not yet durable amounts to at most `limit_bytes` and still lies in buffers,
  * copy it out as pieces, at most `room` of them, and return their number (0: nothing is pending). The
  * caller puts them into the WAL, which then answers for their durability: they are not offered again
  * and the next blob_writer_sync() may skip them (they reach the chunk file in time, and are synced
@@ -71,7 +71,7 @@ struct blob_piece {
  * returns -E2BIG: call blob_writer_sync(). -ENOMEM; the writer's first error.
  * One caller at a time (the commit leader).
  */
-int blob_writer_take_pieces(struct blob_writer *writer, size_t limit_bytes,
+int blob_writer_take_pieces(struct blob_writer *writer, uint64_t up_to_id, size_t limit_bytes,
                             struct blob_piece *pieces, int room);
 
 /* Write and fdatasync everything appended so far, in every unsealed chunk. */

@@ -382,7 +382,8 @@ int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
     if (result < 0)
         return result;
     result = blob_writer_append(engine->blob_writer, data, size, ret_ref);
-    if (result < 0 && result != -ENOMEM)
+    if (result < 0 && result != -ENOMEM && result != -ENOSPC && result != -EMFILE &&
+        result != -EINVAL)
         engine_latch(engine, result, "blob data");
     return result;
 }

@@ -163,6 +163,7 @@ int engine_freeze_locked(struct engine *engine, struct checkpoint *checkpoint)
     blob_writer_roll(engine->blob_writer);
     generation->blob_last_id = blob_writer_last_id(engine->blob_writer);
 
+    engine->fill->blob_last_id = generation->blob_last_id;
     engine->fill->ended = generation;
     *engine->fills_tail = engine->fill;
     engine->fills_tail = &engine->fill->next;
@@ -217,6 +218,7 @@ static struct fill *leader_take_fills_locked(struct engine *engine)
 
         engine->spare_fill = NULL;
         if (fresh != NULL) {
+            engine->fill->blob_last_id = blob_writer_last_id(engine->blob_writer);
             *engine->fills_tail = engine->fill;
             engine->fills_tail = &engine->fill->next;
             engine->fill = fresh;
@@ -228,11 +230,12 @@ static struct fill *leader_take_fills_locked(struct engine *engine)
     return taken;
 }
 
-/* Blob data that the fills refer to: into the group when it is little, else into its chunk. */
-static int leader_settle_blobs(struct engine *engine, struct blob_piece *pieces)
+/* Blob data that a fill refers to: into the group when it is little, else into its chunk. */
+static int leader_settle_blobs(struct engine *engine, const struct fill *fill,
+                               struct blob_piece *pieces)
 {
-    int count = blob_writer_take_pieces(engine->blob_writer, COMMIT_PIECES_BYTES, pieces,
-                                        COMMIT_PIECES_MAX);
+    int count = blob_writer_take_pieces(engine->blob_writer, fill->blob_last_id,
+                                        COMMIT_PIECES_BYTES, pieces, COMMIT_PIECES_MAX);
 
     return count != -E2BIG ? count : blob_writer_sync(engine->blob_writer);
 }
@@ -246,41 +249,43 @@ static void generation_set_segment(struct engine *engine, struct generation *end
     lock_release(&engine->write_lock);
 }
 
-static int leader_write_fills(struct engine *engine, struct fill *fills, bool sync,
+static int leader_write_group(struct engine *engine, const struct fill *fill, bool sync,
                               const char **ret_what)
 {
     struct blob_piece pieces[COMMIT_PIECES_MAX];
-    int piece_count, result = 0;
-    bool synced = false;
+    struct wal_group group = {
+        .pieces = pieces,
+        .entries = buffer_slice(&fill->entries),
+        .first_sequence = fill->first_sequence,
+        .last_sequence = fill->last_sequence,
+    };
+    int count;
 
     *ret_what = "blob data";
-    piece_count = leader_settle_blobs(engine, pieces);
-    if (piece_count < 0)
-        return piece_count;
+    count = leader_settle_blobs(engine, fill, pieces);
+    if (count < 0)
+        return count;
+    group.piece_count = (size_t)count;
+    *ret_what = "write-ahead log";
+    return wal_write_group(engine->wal, &group, sync);
+}
+
+static int leader_write_fills(struct engine *engine, struct fill *fills, bool sync,
+                              const char **ret_what)
+{
+    bool synced = false;
+    int result = 0;
+
     *ret_what = "write-ahead log";
     for (struct fill *fill = fills; fill != NULL && result == 0; fill = fill->next) {
         if (fill->entries.size > 0) {
-            struct wal_group group = {
-                .pieces = pieces,
-                .piece_count = (size_t)piece_count,
-                .entries = buffer_slice(&fill->entries),
-                .first_sequence = fill->first_sequence,
-                .last_sequence = fill->last_sequence,
-            };
-            bool last = fill->next == NULL;
-
-            result = wal_write_group(engine->wal, &group, sync && last);
-            synced = sync && last;
-            piece_count = 0;
+            synced = sync && fill->next == NULL;
+            result = leader_write_group(engine, fill, synced, ret_what);
         }
         if (result == 0 && fill->ended != NULL) {
             uint64_t segment;
 
-            if (sync && !synced)
-                result = wal_sync(engine->wal);
-            synced = sync;
-            if (result == 0)
-                result = wal_roll(engine->wal, &segment);
+            result = wal_roll(engine->wal, &segment);
             if (result == 0)
                 generation_set_segment(engine, fill->ended, segment);
         }

@@ -67,6 +67,7 @@ struct generation {
 struct fill {
     struct buffer entries;
     uint64_t first_sequence, last_sequence;
+    uint64_t blob_last_id;    /* set when it is closed: its batches refer to chunks up to here */
     struct generation *ended; /* the generation that this fill is the last of, or NULL */
     struct fill *next;
 };

@@ -15,77 +15,15 @@
 
 #include <cmocka.h>
 
-#include "engine/base/endian.h"
-#include "engine/engine.h"
+#include "tests/lib/engine_fixture.h"
 #include "tests/lib/seed.h"
-#include "tests/lib/test_directory.h"
-
-struct fixture {
-    char *directory;
-    char *path;
-    struct io *io;
-    struct engine_options options;
-    struct engine *engine;
-};
-
-static void fixture_open(struct fixture *fixture)
-{
-    assert_int_equal(engine_open(&fixture->options, &fixture->engine), 0);
-}
-
-static void fixture_close(struct fixture *fixture)
-{
-    assert_int_equal(engine_close(fixture->engine), 0);
-    fixture->engine = NULL;
-}
-
-static int setup(void **state)
-{
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    struct store_format format = {.chunk_size_bytes = 4 << 20, .compression_level = 1};
-
-    fixture->directory = test_directory_make();
-    fixture->path = test_path(fixture->directory, "store");
-    assert_int_equal(io_open_backend(IO_BACKEND_URING, &fixture->io), 0);
-    assert_int_equal(store_create(fixture->io, fixture->path, &format), 0);
-    engine_options_default(&fixture->options);
-    fixture->options.path = fixture->path;
-    fixture->options.io = fixture->io;
-    fixture->options.memtable_bytes = 256 * 1024;
-    fixture->options.wal_segment_bytes = 1024 * 1024;
-    fixture->options.table_bytes = 128 * 1024;
-    fixture->options.level_base_bytes = 512 * 1024;
-    fixture->options.sync_window_ms = 0;
-    fixture_open(fixture);
-    *state = fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *fixture = *state;
-
-    if (fixture->engine != NULL)
-        (void)engine_close(fixture->engine);
-    io_close_backend(fixture->io);
-    test_directory_remove(fixture->directory);
-    free(fixture->path);
-    free(fixture);
-    return 0;
-}
-
-static struct slice key_of(uint8_t to[8], uint64_t number)
-{
-    put_be64(to, number);
-    return slice_of(to, 8);
-}
 
 static void put(struct engine *engine, uint64_t number, const char *text)
 {
     struct batch batch = {0};
     uint8_t key[8];
 
-    batch_put(&batch, key_of(key, number), slice_of_string(text));
+    batch_put(&batch, engine_fixture_key(key, number), slice_of_string(text));
     assert_int_equal(engine_write(engine, &batch, NULL), 0);
     batch_free(&batch);
 }
@@ -95,7 +33,7 @@ static char *get_at(struct engine_view *view, uint64_t number)
     struct buffer value = {0};
     uint8_t key[8];
     char *text = NULL;
-    int found = engine_view_get(view, key_of(key, number), &value, NULL);
+    int found = engine_view_get(view, engine_fixture_key(key, number), &value, NULL);
 
     assert_true(found >= 0);
     if (found > 0)
@@ -119,13 +57,13 @@ static void expect(struct engine *engine, uint64_t number, const char *text)
 
 static void batches_are_read_back_after_a_clean_close(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
 
     put(fixture->engine, 1, "one");
     put(fixture->engine, 2, "two");
     put(fixture->engine, 1, "uno");
-    fixture_close(fixture);
-    fixture_open(fixture);
+    engine_fixture_close(fixture);
+    engine_fixture_open(fixture);
     expect(fixture->engine, 1, "uno");
     expect(fixture->engine, 2, "two");
     expect(fixture->engine, 3, NULL);
@@ -133,12 +71,12 @@ static void batches_are_read_back_after_a_clean_close(void **state)
 
 static void r26_a_clean_close_replays_nothing(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     struct engine_statistics statistics;
 
     put(fixture->engine, 1, "one");
-    fixture_close(fixture);
-    fixture_open(fixture);
+    engine_fixture_close(fixture);
+    engine_fixture_open(fixture);
     engine_get_statistics(fixture->engine, &statistics);
     assert_int_equal(statistics.wal_replayed_batches, 0);
     assert_int_equal(statistics.unclean_starts, 0);
@@ -146,7 +84,7 @@ static void r26_a_clean_close_replays_nothing(void **state)
 
 static void a_view_never_changes(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     struct engine_view *view;
     struct batch batch = {0};
     uint8_t low[8], high[8];
@@ -155,7 +93,7 @@ static void a_view_never_changes(void **state)
     put(fixture->engine, 7, "before");
     view = engine_view_acquire(fixture->engine);
     put(fixture->engine, 7, "after");
-    batch_delete_range(&batch, key_of(low, 0), key_of(high, 100));
+    batch_delete_range(&batch, engine_fixture_key(low, 0), engine_fixture_key(high, 100));
     assert_int_equal(engine_write(fixture->engine, &batch, NULL), 0);
     assert_int_equal(engine_compact(fixture->engine), 0);
     text = get_at(view, 7);
@@ -167,13 +105,13 @@ static void a_view_never_changes(void **state)
 }
 
 /* Run `body` in a child that stops without closing; returns what it wrote to the pipe last. */
-static uint64_t crash(struct fixture *fixture, uint64_t (*body)(struct fixture *))
+static uint64_t crash(struct engine_fixture *fixture, uint64_t (*body)(struct engine_fixture *))
 {
     uint64_t result = 0;
     int ends[2], status;
     pid_t child;
 
-    fixture_close(fixture);
+    engine_fixture_close(fixture);
     assert_int_equal(pipe(ends), 0);
     child = fork();
     if (child == 0) {
@@ -195,7 +133,7 @@ static uint64_t crash(struct fixture *fixture, uint64_t (*body)(struct fixture *
     return result;
 }
 
-static uint64_t write_sync_write(struct fixture *fixture)
+static uint64_t write_sync_write(struct engine_fixture *fixture)
 {
     uint8_t data[50000], key[8];
     struct batch batch = {0};
@@ -209,7 +147,7 @@ static uint64_t write_sync_write(struct fixture *fixture)
         data[i] = (uint8_t)(i * 2654435761u >> 13);
     if (engine_blob_append(fixture->engine, data, sizeof data, &ref) < 0)
         return 0;
-    batch_put_reference(&batch, key_of(key, 1000000), &ref);
+    batch_put_reference(&batch, engine_fixture_key(key, 1000000), &ref);
     if (engine_write(fixture->engine, &batch, NULL) < 0)
         return 0;
     engine_view_release(view);
@@ -222,7 +160,7 @@ static uint64_t write_sync_write(struct fixture *fixture)
 
 static void what_was_synced_survives_a_crash(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     struct engine_statistics statistics;
     struct engine_view *view;
     struct buffer value = {0};
@@ -232,13 +170,13 @@ static void what_was_synced_survives_a_crash(void **state)
     struct engine_blob_read read = {&ref, data};
 
     assert_int_equal(crash(fixture, write_sync_write), 1);
-    fixture_open(fixture);
+    engine_fixture_open(fixture);
     for (uint64_t i = 0; i < 5000; i++)
         expect(fixture->engine, i, "durable");
     engine_get_statistics(fixture->engine, &statistics);
     assert_int_equal(statistics.unclean_starts, 1);
     view = engine_view_acquire(fixture->engine);
-    assert_int_equal(engine_view_get(view, key_of(key, 1000000), &value, &record), 1);
+    assert_int_equal(engine_view_get(view, engine_fixture_key(key, 1000000), &value, &record), 1);
     assert_int_equal(record.kind, RECORD_REFERENCE);
     assert_int_equal(blob_ref_decode(record.value, &ref), 0);
     assert_int_equal(engine_blob_read(view, &read, 1), 0);
@@ -247,12 +185,12 @@ static void what_was_synced_survives_a_crash(void **state)
     engine_view_release(view);
     buffer_free(&value);
     put(fixture->engine, 1, "again");
-    fixture_close(fixture);
-    fixture_open(fixture);
+    engine_fixture_close(fixture);
+    engine_fixture_open(fixture);
     expect(fixture->engine, 1, "again");
 }
 
-static uint64_t checkpoint_and_stop(struct fixture *fixture)
+static uint64_t checkpoint_and_stop(struct engine_fixture *fixture)
 {
     uint64_t id = 0;
 
@@ -282,11 +220,11 @@ static void expect_checkpoint(struct engine *engine, uint64_t id, uint64_t numbe
 
 static void a_checkpoint_acknowledged_before_a_crash_is_complete(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     uint64_t id = crash(fixture, checkpoint_and_stop);
 
     assert_true(id > 0);
-    fixture_open(fixture);
+    engine_fixture_open(fixture);
     assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
     expect_checkpoint(fixture->engine, id, 1, "then");
     expect(fixture->engine, 1, "now");
@@ -294,7 +232,7 @@ static void a_checkpoint_acknowledged_before_a_crash_is_complete(void **state)
 
 static void r29_unsynced_writes_are_in_the_checkpoint(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     uint64_t id;
 
     put(fixture->engine, 5, "brand new");
@@ -309,7 +247,7 @@ static void r29_unsynced_writes_are_in_the_checkpoint(void **state)
 
 static void r59_deleting_everything_live_leaves_checkpoints_alone(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     struct batch batch = {0};
     uint8_t low[8], high[8];
     uint64_t id;
@@ -319,7 +257,7 @@ static void r59_deleting_everything_live_leaves_checkpoints_alone(void **state)
     assert_int_equal(
         engine_checkpoint_create(fixture->engine, slice_of_string("kept"), slice_of("", 0), &id),
         0);
-    batch_delete_range(&batch, key_of(low, 0), key_of(high, UINT64_MAX));
+    batch_delete_range(&batch, engine_fixture_key(low, 0), engine_fixture_key(high, UINT64_MAX));
     assert_int_equal(engine_write(fixture->engine, &batch, NULL), 0);
     batch_free(&batch);
     assert_int_equal(engine_compact(fixture->engine), 0);
@@ -327,14 +265,14 @@ static void r59_deleting_everything_live_leaves_checkpoints_alone(void **state)
     expect(fixture->engine, 17, NULL);
     for (uint64_t i = 0; i < 3000; i += 97)
         expect_checkpoint(fixture->engine, id, i, "kept");
-    fixture_close(fixture);
-    fixture_open(fixture);
+    engine_fixture_close(fixture);
+    engine_fixture_open(fixture);
     expect_checkpoint(fixture->engine, id, 2999, "kept");
 }
 
 static void a_copied_checkpoint_directory_is_a_store(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     struct engine_options options = fixture->options;
     struct engine *copy;
     struct batch batch = {0};
@@ -360,7 +298,7 @@ static void a_copied_checkpoint_directory_is_a_store(void **state)
 
 static void names_are_taken_freed_and_renamed(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     struct slice none = slice_of("", 0);
     uint64_t first, second;
 
@@ -378,8 +316,8 @@ static void names_are_taken_freed_and_renamed(void **state)
     assert_int_equal(engine_checkpoint_delete(fixture->engine, first), 0);
     assert_int_equal(engine_checkpoint_delete(fixture->engine, first), -ENOENT);
     assert_int_equal(engine_checkpoint_rename(fixture->engine, second, slice_of_string("y")), 0);
-    fixture_close(fixture);
-    fixture_open(fixture);
+    engine_fixture_close(fixture);
+    engine_fixture_open(fixture);
     assert_int_equal(engine_checkpoint_wait(fixture->engine, second), 0);
     expect_checkpoint(fixture->engine, second, 1, NULL);
 }
@@ -401,7 +339,7 @@ static void oracle_compare(struct engine_view *view, const struct oracle *oracle
     size_t next = 0;
 
     assert_int_equal(engine_iterator_new(view, slice_of("", 0), &iterator), 0);
-    more = engine_iterator_seek(iterator, key_of(key, 0));
+    more = engine_iterator_seek(iterator, engine_fixture_key(key, 0));
     for (; more > 0; more = engine_iterator_next(iterator)) {
         const struct record *record = engine_iterator_record(iterator);
         uint64_t number = get_be64(record->key.data);
@@ -437,7 +375,8 @@ static void random_put(struct engine *engine, struct batch *batch, uint64_t numb
 
     if (rand() % 3 != 0) {
         put_le32(data, value);
-        batch_put(batch, key_of(key, number), slice_of(data, 4 + (size_t)(rand() % 60)));
+        batch_put(batch, engine_fixture_key(key, number),
+                  slice_of(data, 4 + (size_t)(rand() % 60)));
         return;
     }
     size = 8 + (uint32_t)rand() % (sizeof data - 8);
@@ -448,12 +387,12 @@ static void random_put(struct engine *engine, struct batch *batch, uint64_t numb
     put_le32(data, value);
     put_le32(data + size - 4, value);
     assert_int_equal(engine_blob_append(engine, data, size, &ref), 0);
-    batch_put_reference(batch, key_of(key, number), &ref);
+    batch_put_reference(batch, engine_fixture_key(key, number), &ref);
 }
 
 static void random_operations_match_an_oracle_through_reopens_and_checkpoints(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fixture *fixture = *state;
     static struct oracle live, marks[ORACLE_MARKS];
     uint64_t ids[ORACLE_MARKS] = {0};
     uint32_t value = 0;
@@ -474,12 +413,13 @@ static void random_operations_match_an_oracle_through_reopens_and_checkpoints(vo
                 random_put(fixture->engine, &batch, number, value);
             }
         } else if (choice < 900) {
-            batch_delete(&batch, key_of(low, number));
+            batch_delete(&batch, engine_fixture_key(low, number));
             live.value[number] = 0;
         } else if (choice < 985) {
             uint64_t end = number + (uint64_t)rand() % 100;
 
-            batch_delete_range(&batch, key_of(low, number), key_of(high, end));
+            batch_delete_range(&batch, engine_fixture_key(low, number),
+                               engine_fixture_key(high, end));
             for (uint64_t i = number; i < end && i < ORACLE_KEYS; i++)
                 live.value[i] = 0;
         }
@@ -504,8 +444,8 @@ static void random_operations_match_an_oracle_through_reopens_and_checkpoints(vo
                              0);
             marks[slot] = live;
         } else if (choice == 990) {
-            fixture_close(fixture);
-            fixture_open(fixture);
+            engine_fixture_close(fixture);
+            engine_fixture_open(fixture);
         } else if (choice == 991) {
             assert_int_equal(engine_compact(fixture->engine), 0);
         } else if (choice >= 992 && choice < 995) {
@@ -529,7 +469,8 @@ static void random_operations_match_an_oracle_through_reopens_and_checkpoints(vo
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, engine_fixture_setup, engine_fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(batches_are_read_back_after_a_clean_close),
         TEST(r26_a_clean_close_replays_nothing),
