@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * umount.c - varve umount
+ *
+ * Sync first, so that the unmount itself is short; unmount; then wait until the daemon has let go
+ * of the store's lock, which it does last, after everything is durable.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/base/error.h"
+#include "engine/base/io.h"
+#include "fuse/ll.h"
+#include "fuse/mountinfo.h"
+#include "tools/command.h"
+#include "tools/control_client.h"
+#include "tools/exit_code.h"
+#include "tools/holders.h"
+#include "tools/output.h"
+
+#define POLL_INTERVAL_NS 2000000
+
+struct umount_arguments {
+    struct command_options common;
+    const char *path;
+};
+
+/* What the daemon said before it ended. */
+struct umount_daemon {
+    bool alive, synced;
+    char *store;
+};
+
+static error_t umount_parse(int key, char *argument, struct argp_state *state)
+{
+    struct umount_arguments *arguments = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->common;
+        break;
+    case ARGP_KEY_ARG:
+        if (arguments->path != NULL)
+            command_usage(state, "too many arguments");
+        arguments->path = argument;
+        break;
+    case ARGP_KEY_END:
+        if (arguments->path == NULL)
+            command_usage(state, "MNT is missing");
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* The mount that holds the path the user named, which may be inside it. */
+static int umount_find(const char *path, struct mountinfo *ret_mount)
+{
+    char *resolved = realpath(path, NULL);
+    int error;
+
+    /* A dead mount answers nothing: take the words as they are. */
+    if (resolved == NULL && errno == ENOTCONN)
+        resolved = strdup(path);
+    if (resolved == NULL) {
+        output_error("%s: %s", path, strerror(errno));
+        return -errno;
+    }
+    error = mountinfo_find_holding(resolved, ret_mount);
+    free(resolved);
+    if (error < 0) {
+        output_error("%s: %s", path, error_text(error));
+        return error;
+    }
+    if (strcmp(ret_mount->type, MOUNTINFO_TYPE) != 0) {
+        output_error("%s is not inside a Varve mount", path);
+        mountinfo_free(ret_mount);
+        return -ENOTTY;
+    }
+    return 0;
+}
+
+/* 0, or negative when the caller may not unmount. A failed sync does not keep a mount mounted. */
+static int umount_prepare(const struct mountinfo *mount, struct umount_daemon *ret_daemon)
+{
+    char error[CONTROL_ERROR_SIZE];
+    json_t *reply = NULL;
+    const char *store;
+    int code = control_call(mount->mount_point, json_pack("{s:s}", "verb", "prepare_unmount"),
+                            &reply, error);
+
+    if (code == -EPERM) {
+        output_error("cannot unmount %s: %s", mount->mount_point, error);
+        return code;
+    }
+    ret_daemon->alive = code != -ENOTCONN && code != -ECONNABORTED;
+    ret_daemon->synced = code == 0;
+    if (code < 0 && ret_daemon->alive)
+        output_error("cannot make everything durable: %s", error);
+    store = json_string_value(json_object_get(reply, "store"));
+    ret_daemon->store = strdup(store != NULL ? store : mount->source);
+    json_decref(reply);
+    return ret_daemon->store != NULL ? 0 : -ENOMEM;
+}
+
+static void umount_explain_busy(const struct mountinfo *mount)
+{
+    int children = mountinfo_count_children(mount->id);
+
+    output_error("%s is busy", mount->mount_point);
+    if (children > 0)
+        (void)fprintf(stderr, "  %d mount%s on top of it\n", children, children > 1 ? "s" : "");
+    if (holders_print(mount) == 0 && children <= 0)
+        (void)fprintf(stderr, "  no holder can be seen from here: another namespace, a loop "
+                              "device or swap, or a process of another user\n");
+}
+
+/* ---- waiting for the store to be free ---- */
+
+static int umount_try_lock(struct io *io, struct io_file *root)
+{
+    struct io_file *lock;
+    int error = io_open(io, root, "LOCK", IO_OPEN_READ, 0, &lock);
+
+    if (error < 0)
+        return error;
+    error = io_lock(io, lock);
+    io_close(io, lock);
+    return error;
+}
+
+/* A checkpoint has no lock, and nothing to make durable. */
+static int umount_wait_released(const char *store)
+{
+    const struct timespec interval = {.tv_nsec = POLL_INTERVAL_NS};
+    struct io_file *root;
+    struct io *io;
+    int error = io_open_backend(IO_BACKEND_SYNC, &io);
+
+    if (error < 0)
+        return error;
+    error = io_open_root(io, store, &root);
+    if (error == 0) {
+        while ((error = umount_try_lock(io, root)) == ERROR_LOCKED)
+            (void)nanosleep(&interval, NULL);
+        io_close(io, root);
+    }
+    io_close_backend(io);
+    return error == -ENOENT ? 0 : error;
+}
+
+static int umount_mount(const struct mountinfo *mount, const struct umount_daemon *daemon)
+{
+    int error = ll_unmount(mount->mount_point, !daemon->alive);
+
+    if (error == -EBUSY)
+        umount_explain_busy(mount);
+    else if (error < 0)
+        output_error("cannot unmount %s: %s", mount->mount_point, error_text(error));
+    if (error < 0 || !daemon->alive)
+        return error;
+    error = umount_wait_released(daemon->store);
+    if (error < 0)
+        output_error("unmounted, but it cannot be seen whether %s is released: %s", daemon->store,
+                     error_text(error));
+    return error;
+}
+
+static int umount_run(const struct umount_arguments *arguments, const struct mountinfo *mount)
+{
+    struct umount_daemon daemon = {0};
+    int error = umount_prepare(mount, &daemon);
+
+    if (error == 0 && !arguments->common.dry_run)
+        error = umount_mount(mount, &daemon);
+    free(daemon.store);
+    return error < 0 || (daemon.alive && !daemon.synced) ? EXIT_CODE_FAILED : EXIT_CODE_OK;
+}
+
+int command_umount(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .parser = umount_parse,
+        .args_doc = "MNT",
+        .doc = "Unmount the mount that holds MNT. When it returns, everything is durable and the "
+               "store is free. If the mount is busy, its holders are named.",
+        .children = children,
+    };
+    struct umount_arguments arguments = {0};
+    struct mountinfo mount;
+    int status;
+
+    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
+    if (umount_find(arguments.path, &mount) < 0)
+        return EXIT_CODE_FAILED;
+    status = umount_run(&arguments, &mount);
+    mountinfo_free(&mount);
+    return status;
+}
