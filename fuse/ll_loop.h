@@ -10,7 +10,7 @@
  *
  * Bounds:  threads_max threads, each with a request buffer and, once it needed one, a reply buffer.
  * Threads: start, stop and join from one thread; the rest as said.
- * Locks:   LOCK_RANK_FUSE_LOOP, no I/O under it.
+ * Locks:   LOCK_RANK_FUSE_LOOP, no I/O under it; blocking_enter() takes it under any other lock.
  */
 #ifndef VARVE_FUSE_LL_LOOP_H
 #define VARVE_FUSE_LL_LOOP_H

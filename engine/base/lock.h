@@ -14,7 +14,6 @@
 #include <stdint.h>
 
 enum lock_rank {
-    LOCK_RANK_FUSE_LOOP = 5,
     LOCK_RANK_SNAPSHOT_CHANGE = 10, /* create, delete, rename of snapshots: held across I/O */
     LOCK_RANK_FS_RENAME = 16,       /* one directory changes its parent at a time: held across I/O */
     LOCK_RANK_FS_INODE = 20,        /* stripes; several are taken in stripe order */
@@ -31,6 +30,7 @@ enum lock_rank {
     LOCK_RANK_TABLE_CACHE = 64,
     LOCK_RANK_BLOCK_CACHE = 68,
     LOCK_RANK_IO = 72,
+    LOCK_RANK_FUSE_LOOP = 80, /* taken by blocking_enter(), so under any of the above */
     LOCK_RANK_LEAF = 90 /* statistics, log, free lists: nothing is taken under it */
 };
 
