@@ -62,14 +62,14 @@ struct blob_piece {
 };
 
 /*
- * If everything in chunks up to `up_to_id` that is not yet durable amounts to at most `limit_bytes` and still lies in buffers,
- * copy it out as pieces, at most `room` of them, and return their number (0: nothing is pending). The
- * caller puts them into the WAL, which then answers for their durability: they are not offered again
- * and the next blob_writer_sync() may skip them (they reach the chunk file in time, and are synced
- * there by blob_writer_seal()). So a piece taken must be written, also when there is no entry to go
- * with it, and to a segment that is not retired before the piece's chunk is sealed. Otherwise
- * returns -E2BIG: call blob_writer_sync(). -ENOMEM; the writer's first error.
- * One caller at a time (the commit leader).
+ * If everything in chunks up to `up_to_id` that is not yet durable amounts to at most `limit_bytes`
+ * and still lies in buffers, copy it out as pieces, at most `room` of them, and return their number
+ * (0: nothing is pending). The caller puts them into the WAL, which then answers for their
+ * durability: they are not offered again and the next blob_writer_sync() may skip them (they reach
+ * the chunk file in time, and are synced there by blob_writer_seal()). So a piece taken must be
+ * written, also when there is no entry to go with it, and to a segment that is not retired before
+ * the piece's chunk is sealed. Otherwise returns -E2BIG: call blob_writer_sync(). -ENOMEM; the
+ * writer's first error. One caller at a time (the commit leader).
  */
 int blob_writer_take_pieces(struct blob_writer *writer, uint64_t up_to_id, size_t limit_bytes,
                             struct blob_piece *pieces, int room);
