@@ -43,8 +43,7 @@ static uint64_t table_size(const struct version_table *table)
 
 static bool is_busy(const struct version_table *table)
 {
-    return atomic_load_explicit(&((struct version_table *)(uintptr_t)table)->busy,
-                                memory_order_relaxed);
+    return atomic_load_explicit(&table->busy, memory_order_relaxed);
 }
 
 static void range_widen(struct range *range, const struct version_table *table)
