@@ -9,7 +9,7 @@
 #include <limits.h>
 #include <spawn.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,20 +70,31 @@ int ll_unmount(const char *mount_point, bool lazily)
     return ll_unmount_by_helper(mount_point, lazily);
 }
 
+/* Cached attributes outlive the daemon: only what has to be asked for tells. */
+static bool ll_is_dead(const char *path)
+{
+    struct statvfs space;
+
+    return statvfs(path, &space) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 int ll_clear_stale_mount(const char *path)
 {
     struct mountinfo mount;
-    struct stat status;
     int cleared = 0, error;
     bool ours;
 
     /* Several crashes may have left several, one on the other. */
-    while (stat(path, &status) != 0 && errno == ENOTCONN) {
+    for (;;) {
         error = mountinfo_find_exact(path, &mount);
+        if (error == -ENOENT)
+            return cleared;
         if (error < 0)
-            return error == -ENOENT ? -ENOTCONN : error;
+            return error;
         ours = strcmp(mount.type, MOUNTINFO_TYPE) == 0;
         mountinfo_free(&mount);
+        if (!ll_is_dead(path))
+            return cleared;
         if (!ours)
             return -EBUSY;
         error = ll_unmount(path, true);
@@ -91,5 +102,4 @@ int ll_clear_stale_mount(const char *path)
             return error;
         cleared = 1;
     }
-    return cleared;
 }
