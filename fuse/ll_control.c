@@ -10,18 +10,19 @@
 #include "fuse/control_protocol.h"
 #include "fuse/ll_verbs.h"
 
-/* A reply of which parts are still to be fetched. */
+/* A request that is still arriving, or a reply that is still to be fetched. */
 struct ll_pending {
     uint64_t token; /* 0: free */
-    uid_t uid;      /* who may fetch it */
-    char *text;
-    size_t size, sent;
+    uid_t uid;      /* whose it is */
+    bool request;
+    struct buffer text;
+    size_t sent;
 };
 
 struct ll_control {
     struct lock lock; /* LOCK_RANK_LEAF */
     uint64_t next_token;
-    struct ll_pending pending[LL_CONTROL_REPLIES_MAX];
+    struct ll_pending pending[LL_CONTROL_PENDING_MAX];
 };
 
 int ll_control_new(struct ll_control **ret_control)
@@ -40,34 +41,23 @@ void ll_control_free(struct ll_control *control)
 {
     if (control == NULL)
         return;
-    for (size_t i = 0; i < LL_CONTROL_REPLIES_MAX; i++)
-        free(control->pending[i].text);
+    for (size_t i = 0; i < LL_CONTROL_PENDING_MAX; i++)
+        buffer_free(&control->pending[i].text);
     lock_destroy(&control->lock);
     free(control);
 }
 
-/* ---- replies in parts ---- */
+/* ---- texts in parts ---- */
 
-/* Put the next part of `pending` into the message; true when it was the last. */
-static bool ll_control_cut(struct ll_pending *pending, struct control_message *message)
-{
-    size_t left = pending->size - pending->sent;
-    size_t part = left < CONTROL_DATA_SIZE ? left : CONTROL_DATA_SIZE;
-
-    memcpy(message->data, pending->text + pending->sent, part);
-    message->size = (uint32_t)part;
-    pending->sent += part;
-    return pending->sent == pending->size;
-}
-
-/* Keep what is left; the slot with the oldest token makes room. */
-static void ll_control_keep(struct ll_control *control, struct ll_pending *pending)
+/* Keep it until the next part; its buffer is taken over. The oldest makes room. Returns the token.
+ */
+static uint64_t ll_control_keep(struct ll_control *control, struct ll_pending *pending)
 {
     struct ll_pending *slot = &control->pending[0];
-    char *dropped;
+    struct buffer dropped;
 
     lock_acquire(&control->lock);
-    for (size_t i = 1; i < LL_CONTROL_REPLIES_MAX; i++) {
+    for (size_t i = 1; i < LL_CONTROL_PENDING_MAX; i++) {
         if (control->pending[i].token < slot->token)
             slot = &control->pending[i];
     }
@@ -75,66 +65,113 @@ static void ll_control_keep(struct ll_control *control, struct ll_pending *pendi
     pending->token = control->next_token++;
     *slot = *pending;
     lock_release(&control->lock);
-    free(dropped);
+    buffer_free(&dropped);
+    return pending->token;
 }
 
-/* Answer with the JSON text, which is taken over. */
-static void ll_control_send(struct ll *ll, fuse_req_t request, char *text)
+/* Take it out again; false when it is not there (any more). Tokens are used once. */
+static bool ll_control_take(struct ll_control *control, uint64_t token, uid_t uid, bool request,
+                            struct ll_pending *ret_pending)
+{
+    bool found = false;
+
+    lock_acquire(&control->lock);
+    for (size_t i = 0; !found && i < LL_CONTROL_PENDING_MAX; i++) {
+        struct ll_pending *pending = &control->pending[i];
+
+        if (pending->token != token || pending->uid != uid || pending->request != request)
+            continue;
+        *ret_pending = *pending;
+        *pending = (struct ll_pending){0};
+        found = true;
+    }
+    lock_release(&control->lock);
+    return found;
+}
+
+/* Answer with the next part; what is left is kept, what is not is freed. */
+static void ll_control_send_part(struct ll *ll, fuse_req_t request, struct ll_pending *pending)
 {
     struct control_message *message = calloc(1, sizeof *message);
-    struct ll_pending pending = {
-        .uid = fuse_req_ctx(request)->uid,
-        .text = text,
-        .size = text != NULL ? strlen(text) : 0,
-    };
+    size_t left = pending->text.size - pending->sent;
+    size_t part = left < CONTROL_DATA_SIZE ? left : CONTROL_DATA_SIZE;
 
-    if (message == NULL || text == NULL) {
-        free(text);
+    if (message == NULL) {
+        buffer_free(&pending->text);
         ll_reply_error(request, -ENOMEM);
-    } else {
-        message->magic = CONTROL_MAGIC;
-        if (ll_control_cut(&pending, message)) {
-            free(text);
-        } else {
-            ll_control_keep(ll->control, &pending);
-            message->token = pending.token;
-        }
-        (void)fuse_reply_ioctl(request, 0, message, sizeof *message);
+        return;
     }
+    message->magic = CONTROL_MAGIC;
+    message->size = (uint32_t)part;
+    if (part > 0)
+        memcpy(message->data, pending->text.data + pending->sent, part);
+    pending->sent += part;
+    if (part < left)
+        message->token = ll_control_keep(ll->control, pending);
+    else
+        buffer_free(&pending->text);
+    (void)fuse_reply_ioctl(request, 0, message, sizeof *message);
     free(message);
 }
 
 static void ll_control_send_more(struct ll *ll, fuse_req_t request, uint64_t token)
 {
-    struct ll_control *control = ll->control;
-    struct control_message *message = calloc(1, sizeof *message);
-    uid_t uid = fuse_req_ctx(request)->uid;
-    char *finished = NULL;
-    int error = message == NULL ? -ENOMEM : -ESTALE;
+    struct ll_pending pending;
 
-    lock_acquire(&control->lock);
-    for (size_t i = 0; message != NULL && i < LL_CONTROL_REPLIES_MAX; i++) {
-        struct ll_pending *pending = &control->pending[i];
+    if (ll_control_take(ll->control, token, fuse_req_ctx(request)->uid, false, &pending))
+        ll_control_send_part(ll, request, &pending);
+    else
+        ll_reply_error(request, -ESTALE);
+}
 
-        if (pending->token != token || pending->uid != uid)
-            continue;
-        message->magic = CONTROL_MAGIC;
-        message->token = token;
-        error = 0;
-        if (ll_control_cut(pending, message)) {
-            message->token = 0;
-            finished = pending->text;
-            *pending = (struct ll_pending){0};
-        }
-        break;
-    }
-    lock_release(&control->lock);
+/* Answer with the JSON text, which is freed. */
+static void ll_control_send(struct ll *ll, fuse_req_t request, char *text)
+{
+    struct ll_pending pending = {.uid = fuse_req_ctx(request)->uid};
+    int error = text == NULL ? -ENOMEM : buffer_assign(&pending.text, text, strlen(text));
+
+    free(text);
     if (error < 0)
         ll_reply_error(request, error);
     else
-        (void)fuse_reply_ioctl(request, 0, message, sizeof *message);
-    free(finished);
-    free(message);
+        ll_control_send_part(ll, request, &pending);
+}
+
+/* Append the message to the request that it continues, if it continues one. */
+static int ll_control_join(struct ll *ll, fuse_req_t request, const struct control_message *message,
+                           struct ll_pending *ret_pending)
+{
+    struct ll_pending pending = {.uid = fuse_req_ctx(request)->uid, .request = true};
+    int error;
+
+    if (message->token != 0 &&
+        !ll_control_take(ll->control, message->token, pending.uid, true, &pending))
+        return -ESTALE;
+    error = pending.text.size + message->size > CONTROL_REQUEST_MAX
+                ? -E2BIG
+                : buffer_append(&pending.text, message->data, message->size);
+    if (error < 0)
+        buffer_free(&pending.text);
+    else
+        *ret_pending = pending;
+    return error;
+}
+
+static void ll_control_receive_part(struct ll *ll, fuse_req_t request,
+                                    const struct control_message *message)
+{
+    struct control_message *answer = calloc(1, sizeof *answer);
+    struct ll_pending pending;
+    int error = answer == NULL ? -ENOMEM : ll_control_join(ll, request, message, &pending);
+
+    if (error < 0) {
+        ll_reply_error(request, error);
+    } else {
+        answer->magic = CONTROL_MAGIC;
+        answer->token = ll_control_keep(ll->control, &pending);
+        (void)fuse_reply_ioctl(request, 0, answer, sizeof *answer);
+    }
+    free(answer);
 }
 
 /* ---- running verbs ---- */
@@ -205,10 +242,9 @@ static bool ll_control_permits(const struct ll *ll, fuse_req_t request, const st
     return !verb->owner_only || uid == 0 || uid == ll->options->fs.owner_uid;
 }
 
-static void ll_control_start(struct ll *ll, fuse_req_t request,
-                             const struct control_message *message)
+static void ll_control_start(struct ll *ll, fuse_req_t request, struct slice text)
 {
-    json_t *arguments = json_loadb(message->data, message->size, 0, NULL);
+    json_t *arguments = json_loadb((const char *)text.data, text.size, 0, NULL);
     const char *name = json_string_value(json_object_get(arguments, "verb"));
     const struct ll_verb *verb = name != NULL ? ll_verb_find(name) : NULL;
 
@@ -228,17 +264,35 @@ static void ll_control_start(struct ll *ll, fuse_req_t request,
     json_decref(arguments);
 }
 
+static void ll_control_receive_last(struct ll *ll, fuse_req_t request,
+                                    const struct control_message *message)
+{
+    struct ll_pending pending;
+    int error = ll_control_join(ll, request, message, &pending);
+
+    if (error < 0) {
+        ll_reply_error(request, error);
+        return;
+    }
+    ll_control_start(ll, request, buffer_slice(&pending.text));
+    buffer_free(&pending.text);
+}
+
 void ll_control_ioctl(struct ll *ll, struct fuse_req *request, const void *in, size_t in_size,
                       size_t out_size)
 {
+    /* It lies inside the request, at a multiple of eight bytes. */
     const struct control_message *message = in;
 
-    /* The message lies anywhere in the request's buffer, but at a multiple of eight. */
     if (in_size != sizeof *message || out_size < sizeof *message ||
-        message->magic != CONTROL_MAGIC || message->size > CONTROL_DATA_SIZE)
+        message->size > CONTROL_DATA_SIZE)
         ll_reply_error(request, -EINVAL);
-    else if (message->token != 0)
+    else if (message->magic == CONTROL_MAGIC_PART)
+        ll_control_receive_part(ll, request, message);
+    else if (message->magic != CONTROL_MAGIC)
+        ll_reply_error(request, -EINVAL);
+    else if (message->token != 0 && message->size == 0)
         ll_control_send_more(ll, request, message->token);
     else
-        ll_control_start(ll, request, message);
+        ll_control_receive_last(ll, request, message);
 }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LL_CONTROL_REPLIES_MAX 16
+#define LL_CONTROL_PENDING_MAX 16
 
 struct ll;
 struct fuse_req;

@@ -262,7 +262,8 @@ int ll_verb_snapshot_usage(struct ll *ll, const json_t *request, json_t *reply)
             snapshot_find(fs_snapshots(ll->fs), slice_of_string(names.names[i]));
 
         pointers[i] = names.names[i];
-        error = snapshot == NULL ? -ENOENT : 0;
+        /* Only a complete directory can be measured. */
+        error = snapshot == NULL ? -ENOENT : snapshot_wait(fs_snapshots(ll->fs), snapshot);
         snapshot_unref(snapshot);
     }
     if (error == 0)

@@ -40,22 +40,41 @@ static int control_exchange(int descriptor, struct control_message *message)
     return 0;
 }
 
-static int control_transfer(int descriptor, const char *text, size_t size, struct buffer *reply)
+/* Send the text; the first part of the reply is in the message. */
+static int control_send(int descriptor, const char *text, size_t size,
+                        struct control_message *message)
 {
-    struct control_message message = {.magic = CONTROL_MAGIC, .size = (uint32_t)size};
     int error;
 
-    if (size > CONTROL_DATA_SIZE)
-        return -E2BIG;
-    memcpy(message.data, text, size);
-    do {
-        error = control_exchange(descriptor, &message);
-        if (error == 0)
-            error = buffer_append(reply, message.data, message.size);
+    message->token = 0;
+    for (;;) {
+        bool last = size <= CONTROL_DATA_SIZE;
+
+        message->magic = last ? CONTROL_MAGIC : CONTROL_MAGIC_PART;
+        message->size = last ? (uint32_t)size : CONTROL_DATA_SIZE;
+        memcpy(message->data, text, message->size);
+        text += message->size;
+        size -= message->size;
+        error = control_exchange(descriptor, message);
+        if (last || error < 0)
+            return error;
+    }
+}
+
+static int control_transfer(int descriptor, const char *text, size_t size, struct buffer *reply)
+{
+    struct control_message message;
+    int error = control_send(descriptor, text, size, &message);
+
+    while (error == 0) {
+        error = buffer_append(reply, message.data, message.size);
         if (error == 0 && reply->size > REPLY_SIZE_MAX)
             error = -EPROTO;
+        if (error < 0 || message.token == 0)
+            break;
         message.size = 0;
-    } while (error == 0 && message.token != 0);
+        error = control_exchange(descriptor, &message);
+    }
     return error;
 }
 
