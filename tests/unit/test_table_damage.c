@@ -216,6 +216,44 @@ static void swapped_blocks_are_detected(void **state)
     table_meta_free(&meta);
 }
 
+/* A block with a valid checksum that was meant for the same place of another table. */
+static void a_block_of_another_chunk_is_detected(void **state)
+{
+    uint64_t random = seed_start("a_block_of_another_chunk_is_detected");
+    struct content *content = content_make(&random, 50, 0, 30);
+    struct table_meta one = write_table(*state, content, 1, 0);
+    struct table_meta two = write_table(*state, content, 2, 0);
+    int from = open_to_damage(*state, &one), to = open_to_damage(*state, &two);
+    struct table_reader *reader;
+    struct buffer value = {0};
+    struct record record;
+    uint8_t *bytes = malloc(one.identity.file_size_bytes);
+    size_t size = 0;
+    int kept;
+
+    assert_int_equal(one.identity.file_size_bytes, two.identity.file_size_bytes);
+    size = (size_t)one.identity.file_size_bytes;
+    assert_int_equal(pread(from, bytes, size, 0), size);
+    /* the filter follows the only block: its position is the first entry of the footer */
+    size = (size_t)get_le64(bytes + size - CHUNK_TRAILER_SIZE - TABLE_FOOTER_SIZE);
+    assert_int_equal(
+        pwrite(to, bytes + CHUNK_HEADER_SIZE, size - CHUNK_HEADER_SIZE, CHUNK_HEADER_SIZE),
+        size - CHUNK_HEADER_SIZE);
+    kept = silence();
+    assert_int_equal(try_open(*state, &two, &reader), 0);
+    assert_int_equal(table_reader_get(reader, content->records[0].key, &value, &record),
+                     ERROR_CORRUPT);
+    unsilence(kept);
+    table_reader_unref(reader);
+    buffer_free(&value);
+    free(bytes);
+    close(from);
+    close(to);
+    table_meta_free(&one);
+    table_meta_free(&two);
+    content_free(content);
+}
+
 static void a_file_of_another_length_is_refused(void **state)
 {
     uint64_t random = seed_start("a_file_of_another_length_is_refused");
@@ -594,6 +632,7 @@ int main(void)
         TEST(any_flipped_bit_is_an_error_and_never_other_data),
         TEST(damage_in_a_large_table_is_an_error_where_it_is_read),
         TEST(swapped_blocks_are_detected),
+        TEST(a_block_of_another_chunk_is_detected),
         TEST(a_file_of_another_length_is_refused),
         TEST(a_file_cut_while_open_is_an_error),
         TEST(what_is_not_the_expected_table_is_refused_by_its_own_error),
