@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -720,7 +721,8 @@ static pid_t start_other(const char *path, bool reading)
     if (child == 0) {
         struct manifest *manifest;
 
-        if (try_open(path, false, &manifest) != 0)
+        /* A failing test does not leave it behind. */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || try_open(path, false, &manifest) != 0)
             _exit(1);
         if (reading)
             (void)manifest_inspect(manifest, die, NULL);
