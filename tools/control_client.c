@@ -149,12 +149,13 @@ int control_call(const char *path, json_t *request, json_t **ret_reply,
     return code;
 }
 
-int control_call_or_complain(const char *path, json_t *request, json_t **ret_reply)
+int control_call_or_complain(const char *path, json_t *request, const char *what,
+                             json_t **ret_reply)
 {
     char error[CONTROL_ERROR_SIZE];
     int code = control_call(path, request, ret_reply, error);
 
     if (code < 0)
-        output_error("%s", error);
+        output_error("cannot %s: %s", what, error);
     return code;
 }

@@ -17,7 +17,8 @@
 int control_call(const char *path, json_t *request, json_t **ret_reply,
                  char error[CONTROL_ERROR_SIZE]);
 
-/* The same, with the complaint printed. */
-int control_call_or_complain(const char *path, json_t *request, json_t **ret_reply);
+/* The same, with the complaint printed: "cannot <what>: ...". */
+int control_call_or_complain(const char *path, json_t *request, const char *what,
+                             json_t **ret_reply);
 
 #endif

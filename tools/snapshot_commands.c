@@ -105,13 +105,14 @@ static int snapshot_create_and_wait(const struct snapshot_arguments *arguments, 
         (void)snapshot_set_name(request, "name", arguments->words[1]);
     if (arguments->tags != NULL)
         (void)json_object_set(request, "tags", arguments->tags);
-    error = control_call_or_complain(arguments->words[0], request, &created);
+    error = control_call_or_complain(arguments->words[0], request, "create the snapshot", &created);
     if (error < 0)
         return error;
     request = snapshot_request("snapshot_wait");
     (void)json_object_set(request, "id", json_object_get(created, "id"));
     json_decref(created);
-    return control_call_or_complain(arguments->words[0], request, ret_reply);
+    return control_call_or_complain(arguments->words[0], request, "complete the snapshot",
+                                    ret_reply);
 }
 
 static int snapshot_create_run(int argc, char **argv)
@@ -176,7 +177,8 @@ static int snapshot_delete_preview(const struct snapshot_arguments *arguments)
     json_int_t freed;
 
     if (control_call_or_complain(arguments->words[0],
-                                 snapshot_request_names("snapshot_usage", arguments), &reply) < 0)
+                                 snapshot_request_names("snapshot_usage", arguments),
+                                 "measure the snapshots", &reply) < 0)
         return EXIT_CODE_FAILED;
     freed = json_integer_value(json_object_get(reply, "freed_bytes"));
     (void)json_object_del(reply, "ok");
@@ -231,7 +233,8 @@ static int snapshot_delete_run(int argc, char **argv)
     if (arguments.common.dry_run)
         return snapshot_delete_preview(&arguments);
     if (control_call_or_complain(arguments.words[0],
-                                 snapshot_request_names("snapshot_delete", &arguments), &reply) < 0)
+                                 snapshot_request_names("snapshot_delete", &arguments),
+                                 "delete snapshots", &reply) < 0)
         return EXIT_CODE_FAILED;
     status = snapshot_delete_report(&arguments, reply);
     (void)json_object_del(reply, "ok");
@@ -261,7 +264,7 @@ static int snapshot_rename_run(int argc, char **argv)
     request = snapshot_request("snapshot_rename");
     (void)snapshot_set_name(request, "from", arguments.words[1]);
     (void)snapshot_set_name(request, "to", arguments.words[2]);
-    if (control_call_or_complain(arguments.words[0], request, &reply) < 0)
+    if (control_call_or_complain(arguments.words[0], request, "rename the snapshot", &reply) < 0)
         return EXIT_CODE_FAILED;
     json_decref(reply);
     if (arguments.common.json)

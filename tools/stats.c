@@ -180,7 +180,8 @@ int command_stats(int argc, char **argv)
     json_t *reply;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
-    if (control_call_or_complain(arguments.path, json_pack("{s:s}", "verb", "stats"), &reply) < 0)
+    if (control_call_or_complain(arguments.path, json_pack("{s:s}", "verb", "stats"),
+                                 "read the numbers", &reply) < 0)
         return EXIT_CODE_FAILED;
     if (arguments.common.json) {
         (void)json_object_del(reply, "ok");

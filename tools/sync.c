@@ -50,7 +50,8 @@ static int sync_run(int argc, char **argv, const char *verb, const char *documen
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
     if (arguments.options.dry_run)
         return EXIT_CODE_OK;
-    if (control_call_or_complain(arguments.path, json_pack("{s:s}", "verb", verb), &reply) < 0)
+    if (control_call_or_complain(arguments.path, json_pack("{s:s}", "verb", verb), verb, &reply) <
+        0)
         return EXIT_CODE_FAILED;
     if (arguments.options.json)
         output_json(reply);
