@@ -152,6 +152,7 @@ static void a_value_under_another_key_is_corruption(void **state)
     enum { SIZE = 8 + 8 };
     const uint64_t ends[] = {0x1122334455667788, 0x8877665544332211};
     uint8_t value[SIZE], encoded[2][8];
+    const uint8_t *page, *found;
     struct manifest *manifest;
     struct fixture fixture;
     size_t one, two;
@@ -172,9 +173,10 @@ static void a_value_under_another_key_is_corruption(void **state)
         put_le64(encoded[i], ends[i]);
     two = find_once(&fixture, encoded[1], 8);
     /* The page that holds both is the live one. */
-    one = two & ~(size_t)4095;
-    one += (size_t)((const uint8_t *)memmem(fixture.bytes + one, 4096, encoded[0], 8) -
-                    (fixture.bytes + one));
+    page = fixture.bytes + two / 4096 * 4096;
+    found = memmem(page, 4096, encoded[0], 8);
+    assert_non_null(found);
+    one = (size_t)(found - fixture.bytes);
     memcpy(value, fixture.bytes + one, SIZE);
     memcpy(fixture.bytes + one, fixture.bytes + two, SIZE);
     memcpy(fixture.bytes + two, value, SIZE);
