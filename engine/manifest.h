@@ -2,18 +2,18 @@
 /*
  * manifest.h - what the store consists of, in LMDB
  *
- * Owns:       manifest/ of the store (LMDB data file and lock file). The only file that includes lmdb.h
- *             is manifest.c; the logic on top of it is in manifest_edit.c, manifest_load.c,
+ * Owns:       manifest/ of the store (LMDB data file and lock file). The only file that includes
+ *             lmdb.h is manifest.c; the logic on top of it is in manifest_edit.c, manifest_load.c,
  *             manifest_changes.c and manifest_lease.c. Never on the path of a filesystem operation.
  * Content:    the live version (tables by level), the chunk catalogue (tables and blobs, with
  *             residency), checkpoints, the change log with cursors, leases, and scalars.
  * Guarantees: manifest_commit() is atomic and durable when it returns 0 (LMDB's default, durable
- *             flags: no MDB_NOSYNC, MDB_NOMETASYNC, MDB_WRITEMAP). After a failed commit every later
- *             call gives ERROR_POISONED (R17). A full map is grown with no transaction open and the
- *             commit retried (R19). Values carry their own XXH3-64, since LMDB 0.9 checks nothing:
- *             a damaged one is ERROR_CORRUPT, naming its key.
+ *             flags: no MDB_NOSYNC, MDB_NOMETASYNC, MDB_WRITEMAP). After a failed commit every
+ *             later call gives ERROR_POISONED (R17). A full map is grown with no transaction open
+ *             and the commit retried (R19). Values carry their own XXH3-64, since LMDB 0.9 checks
+ *             nothing: a damaged one is ERROR_CORRUPT, naming its key.
  * Forbidden:  opening it before daemonising, or twice in a process (R18); long read transactions: a
- *             load copies out and ends its transaction; one that lasts over 5 s is logged (R21).
+ *             load copies out and ends its transaction; one over 5 s is logged (R21).
  * Threads:    any; serialised by LOCK_RANK_MANIFEST, I/O under it.
  * Format:     docs/on-disk-format.md#manifest
  */
@@ -48,7 +48,7 @@ struct manifest_checkpoint {
     struct buffer payload; /* opaque to the engine: the snapshot layer's metadata */
     uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
     struct checksum128 manifest_hash; /* of its sealed manifest */
-    struct buffer plan; /* PENDING: the encoded sealed manifest to be; else empty */
+    struct buffer plan;               /* PENDING: the encoded sealed manifest to be; else empty */
 };
 void manifest_checkpoint_free(struct manifest_checkpoint *checkpoint); /* members only */
 int manifest_checkpoint_copy(const struct manifest_checkpoint *from,
@@ -56,18 +56,18 @@ int manifest_checkpoint_copy(const struct manifest_checkpoint *from,
 
 /* The scalars of the store. */
 struct manifest_scalars {
-    uint64_t next_chunk_id;    /* every id below may be in use */
+    uint64_t next_chunk_id; /* every id below may be in use */
     uint64_t next_order;
-    uint64_t last_sequence;    /* highest in the tables */
-    uint64_t wal_segment;      /* replay starts here */
+    uint64_t last_sequence; /* highest in the tables */
+    uint64_t wal_segment;   /* replay starts here */
     uint64_t next_checkpoint_id;
-    uint64_t unclean_starts;   /* how often a start found no clean mark (R26) */
-    bool clean;                /* closed cleanly: nothing to replay */
+    uint64_t unclean_starts; /* how often a start found no clean mark (R26) */
+    bool clean;              /* closed cleanly: nothing to replay */
 };
 
 /*
- * One atomic change. A zeroed edit is valid and empty. Arrays belong to the caller. Removals are done
- * before additions, so that a table moves to another level by being removed and added at once.
+ * One atomic change. A zeroed edit is valid and empty. Arrays belong to the caller. Removals are
+ * done before additions, so that a table moves to another level by being removed and added at once.
  * Removing what is not there is -ENOENT and nothing is changed.
  */
 struct manifest_edit {
@@ -96,16 +96,17 @@ struct manifest_options {
 };
 
 /*
- * -ENOENT: no such directory; ERROR_TRUNCATED: its data file is missing, empty or short (a manifest that
- * went missing is never taken for an empty one); ERROR_CORRUPT, ERROR_VERSION_NEWER, -ELOOP (a symbolic
- * link), -EBUSY (open in this process already), -EACCES, -ENOMEM ...
- * With `create`, when none is there, makes and syncs an empty one: all ids 1, sequence 0, clean.
+ * -ENOENT: no such directory; ERROR_TRUNCATED: its data file is missing, empty or short (a manifest
+ * that went missing is never taken for an empty one); ERROR_CORRUPT, ERROR_VERSION_NEWER,
+ * ERROR_VERSION_OLDER, -ELOOP (a symbolic link), -EBUSY (open in this process already), -EACCES,
+ * -ENOMEM ... With `create`, when none is there, makes and syncs an empty one: all ids 1,
+ * sequence 0, clean.
  */
 int manifest_open(const struct manifest_options *options, struct manifest **ret_manifest);
 void manifest_close(struct manifest *manifest); /* accepts NULL */
 
-/* 0; ERROR_POISONED; -EROFS; -EINVAL, -ENOENT (see struct manifest_edit); -ENOSPC: there is no room for
- * it, nothing was tried and nothing is poisoned; or the error of the commit that failed just now. */
+/* 0; ERROR_POISONED; -EROFS; -EINVAL, -ENOENT (see struct manifest_edit); -ENOSPC: there is no room
+ * for it, nothing was tried and nothing is poisoned; or the error of the commit that failed now. */
 int manifest_commit(struct manifest *manifest, const struct manifest_edit *edit);
 
 /* Everything at one point in time; the caller frees with manifest_state_free(). */
@@ -132,18 +133,18 @@ struct manifest_change {
     size_t added_count, removed_count;
 };
 typedef int manifest_change_callback(void *context, const struct manifest_change *change);
-/* Read from after the cursor's position to the present end; the cursor stays. -ENOENT: no such cursor;
- * -ESTALE: it fell behind the cut: rescan and set it anew. A non-zero return of the callback, which may
- * call the manifest, ends the reading and is returned. */
+/* Read from after the cursor's position to the present end; the cursor stays. -ENOENT: no such
+ * cursor; -ESTALE: it fell behind the cut: rescan and set it anew. A non-zero return of the
+ * callback, which may call the manifest, ends the reading and is returned. */
 int manifest_changes_read(struct manifest *manifest, const char *cursor,
                           manifest_change_callback *callback, void *context);
-/* Create or move a cursor; number 0 means the present end. -ESTALE: what follows the number was cut;
- * -EINVAL: beyond the end, or a bad name (1..255 bytes); -ENOSPC: too many cursors. While there is no
- * cursor, commits are numbered but not kept. */
+/* Create or move a cursor; number 0 means the present end. -ESTALE: what follows the number was
+ * cut; -EINVAL: beyond the end, or a bad name (1..255 bytes); -ENOSPC: too many cursors. While
+ * there is no cursor, commits are numbered but not kept. */
 int manifest_cursor_set(struct manifest *manifest, const char *cursor, uint64_t number);
 int manifest_cursor_remove(struct manifest *manifest, const char *cursor);
 
-/* A lease: a named, expiring claim on a checkpoint (held by a transfer, a hold). expires_s 0: never. */
+/* A lease: a named, expiring claim on a checkpoint (of a transfer, a hold); expires_s 0: never. */
 int manifest_lease_put(struct manifest *manifest, uint64_t checkpoint_id, const char *owner,
                        uint64_t expires_s);
 int manifest_lease_remove(struct manifest *manifest, uint64_t checkpoint_id, const char *owner);

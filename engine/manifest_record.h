@@ -8,8 +8,8 @@
  * key, so that neither a rotten value nor one that turned up under another key is believed.
  *
  * Threads: manifest_update() and manifest_inspect() from any, one at a time (LOCK_RANK_MANIFEST);
- * the rest only inside them, with the transaction they hand out. Memory:  payloads and keys read
- * live until the transaction ends or changes something.
+ *          the rest only inside them, with the transaction they hand out.
+ * Memory:  payloads and keys read live until the transaction ends or changes something.
  */
 #ifndef VARVE_ENGINE_MANIFEST_RECORD_H
 #define VARVE_ENGINE_MANIFEST_RECORD_H

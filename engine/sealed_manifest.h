@@ -5,18 +5,22 @@
  * Owns:   the files MANIFEST-<checkpoint id, 16 hex> and CURRENT of a checkpoint directory.
  * Rules:  the manifest file is written and synced first; CURRENT, which names it and carries its
  *         hash, is written last (to CURRENT.tmp, synced, renamed, directory synced). A directory
- * without a CURRENT that matches is not a checkpoint. Format:
- * docs/on-disk-format.md#sealed-manifest manifest: magic "VARVESEA", version u32, flags u32 (0),
- * store UUID, checkpoint id u64, sequence u64, creation seconds u64 and nanoseconds u32, parent's
- * manifest hash (16 bytes), u32 counts of tables and of blobs and sizes of name and of payload;
- * name; payload; then tables by level, order and id (level, order, residency, table meta encoding),
- * then blobs by id (residency, identity); then XXH3-64 of all before. CURRENT: magic "VARVECUR",
- * version u32, zero u32, checkpoint id u64, manifest hash (16), file size u64, XXH3-64 of all
- * before. Of any later version magic, version and the checksum at the end lie where they lie now.
+ *         without a CURRENT that matches is not a checkpoint.
+ *
+ * Format: docs/on-disk-format.md#sealed-manifest
+ *   manifest: magic "VARVESEA", version u32, flags u32 (0), store UUID, checkpoint id u64,
+ *             sequence u64, creation seconds u64 and nanoseconds u32, parent's manifest hash (16
+ *             bytes), u32 counts of tables and of blobs, u32 sizes of name and of payload; name;
+ *             payload; tables by level, order and id (level, order, residency, table meta
+ *             encoding); blobs by id (residency, identity); XXH3-64 of all before
+ *   CURRENT:  magic "VARVECUR", version u32, zero u32, checkpoint id u64, manifest hash (16), file
+ *             size u64, XXH3-64 of all before
+ *   Of any later version magic, version and the checksum at the end lie where they lie now.
+ *
  * Errors: one flipped bit anywhere, a short file, a wrong magic: ERROR_CORRUPT / ERROR_TRUNCATED /
  *         ERROR_NOT_STORE; another version: ERROR_VERSION_NEWER, ERROR_VERSION_OLDER; a chunk that
- * is elsewhere: ERROR_RESIDENCY. Safe on hostile input: what decodes is sorted, its tables can form
- * a version, and every blob chunk that a table refers to is in the list.
+ *         is elsewhere: ERROR_RESIDENCY. Safe on hostile input: what decodes is sorted, its tables
+ *         can form a version, and every blob chunk that a table refers to is in the list.
  */
 #ifndef VARVE_ENGINE_SEALED_MANIFEST_H
 #define VARVE_ENGINE_SEALED_MANIFEST_H
@@ -41,8 +45,7 @@ struct sealed_manifest {
 
 void sealed_manifest_free(struct sealed_manifest *manifest); /* members only */
 
-/* Append to `to`, tables and blobs in whatever order. 0, -ENOMEM, or -EINVAL: it would not decode.
- */
+/* Append to `to`; tables and blobs come in any order. 0, -ENOMEM, -EINVAL: it would not decode. */
 int sealed_manifest_encode(const struct sealed_manifest *manifest, struct buffer *to);
 int sealed_manifest_decode(struct slice from, struct sealed_manifest *ret_manifest);
 

@@ -10,8 +10,8 @@
  * A checkpoint directory has FORMAT, CURRENT, the sealed manifest and chunks/, nothing else.
  *
  * FORMAT (little-endian): 0 magic "VARVEFMT"; 8 version u32 (1); 12 zero u32; 16 UUID; 32 chunk
- * size bytes u64; 40 compression level i32; 44 zero u32; 48 creation time, seconds u64; 56 ...
- * zero; 120 XXH3-64 of bytes 0..119.
+ * size bytes u64; 40 compression level i32; 44 zero u32; 48 creation time, seconds u64; 56 zero ...
+ * 120 XXH3-64 of bytes 0..119.
  *
  * A directory with LOCK is a live store, one without LOCK but with CURRENT a checkpoint.
  *
