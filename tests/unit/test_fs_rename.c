@@ -65,6 +65,18 @@ static void an_existing_file_is_replaced(void **state)
     assert_int_equal(fs_fixture_attribute(fixture, FS_ROOT).size_bytes, 2);
 }
 
+static void a_replaced_file_that_nobody_holds_goes_at_once(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t b = fs_fixture_file(fixture, FS_ROOT, "b");
+    struct fs_entry entry;
+
+    fs_fixture_file(fixture, FS_ROOT, "a");
+    fs_forget(fixture->fs, b, 1);
+    assert_int_equal(move(fixture, "a", "b"), 0);
+    assert_int_equal(fs_getattr(fixture->fs, b, &entry), -ESTALE);
+}
+
 static void a_replaced_file_with_other_names_keeps_them(void **state)
 {
     struct fs_fixture *fixture = *state;
@@ -435,11 +447,67 @@ static void r25_directories_moved_into_each_other_make_no_loop(void **state)
     }
 }
 
+struct crosser {
+    struct fs_fixture *fixture;
+    pthread_barrier_t *barrier;
+    uint64_t from_parent, to_parent;
+    const char *name;
+    int result;
+};
+
+static void *cross_once(void *context)
+{
+    struct crosser *crosser = context;
+
+    pthread_barrier_wait(crosser->barrier);
+    crosser->result = rename_to(crosser->fixture, crosser->from_parent, crosser->name,
+                                crosser->to_parent, crosser->name, 0);
+    return NULL;
+}
+
+/* Moves that have no inode in common, each of which makes the other one a loop. */
+static void of_two_crossing_moves_one_is_refused(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t p = fs_fixture_directory(fixture, FS_ROOT, "p");
+    uint64_t q = fs_fixture_directory(fixture, FS_ROOT, "q");
+    uint64_t a = fs_fixture_directory(fixture, p, "a"), x = fs_fixture_directory(fixture, a, "x");
+    uint64_t b = fs_fixture_directory(fixture, q, "b"), y = fs_fixture_directory(fixture, b, "y");
+
+    for (unsigned round = 0; round < 500; round++) {
+        pthread_barrier_t barrier;
+        struct crosser crossers[2] = {
+            {.fixture = fixture, .from_parent = p, .to_parent = y, .name = "a"},
+            {.fixture = fixture, .from_parent = q, .to_parent = x, .name = "b"},
+        };
+        pthread_t threads[2];
+
+        assert_int_equal(pthread_barrier_init(&barrier, NULL, 2), 0);
+        for (int i = 0; i < 2; i++) {
+            crossers[i].barrier = &barrier;
+            assert_int_equal(pthread_create(&threads[i], NULL, cross_once, &crossers[i]), 0);
+        }
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(pthread_join(threads[i], NULL), 0);
+        pthread_barrier_destroy(&barrier);
+        for (int i = 0; i < 2; i++) {
+            assert_true(crossers[i].result == 0 || crossers[i].result == -EINVAL);
+            assert_true(crossers[i].result == 0 || crossers[1 - i].result == 0);
+            assert_false(crossers[i].result == 0 && crossers[1 - i].result == 0);
+            if (crossers[i].result == 0)
+                assert_int_equal(rename_to(fixture, crossers[i].to_parent, crossers[i].name,
+                                           crossers[i].from_parent, crossers[i].name, 0),
+                                 0);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FS_FIXTURE_TEST(a_file_gets_its_new_name_and_loses_the_old),
         FS_FIXTURE_TEST(an_existing_file_is_replaced),
+        FS_FIXTURE_TEST(a_replaced_file_that_nobody_holds_goes_at_once),
         FS_FIXTURE_TEST(a_replaced_file_with_other_names_keeps_them),
         FS_FIXTURE_TEST(onto_a_link_of_itself_nothing_happens),
         FS_FIXTURE_TEST(a_directory_takes_the_place_of_an_empty_one_only),
@@ -448,6 +516,7 @@ int main(void)
         FS_FIXTURE_TEST(exchange_swaps_two_names),
         FS_FIXTURE_TEST(flags_and_names_are_checked),
         FS_FIXTURE_TEST(random_renames_equal_the_model),
+        FS_FIXTURE_TEST(of_two_crossing_moves_one_is_refused),
         FS_FIXTURE_TEST(r25_directories_moved_into_each_other_make_no_loop),
     };
 

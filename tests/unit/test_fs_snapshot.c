@@ -495,6 +495,7 @@ static void what_the_kernel_holds_outlives_the_deletion(void **state)
     }
     fs_fixture_assert_text(fixture, file, "kept");
     assert_int_equal(fs_fixture_attribute(fixture, file).size_bytes, 4);
+    assert_int_equal(fs_fixture_attribute(fixture, file).nlink, 1);
     assert_int_equal(fs_fixture_exists(fixture, root, "f"), 0);
     fs_release_file(fixture->fs, file, handle);
 
@@ -596,6 +597,26 @@ static void each_directory_shows_its_own_past_when_asked(void **state)
     assert_int_equal(fs_rmdir(fixture->fs, inner, "here", &fs_fixture_root), 0);
     /* A file has none, and a snapshot neither. */
     assert_int_equal(fs_fixture_exists(fixture, past, ".snapshots"), -ENOENT);
+}
+
+static void a_removed_directory_has_no_past_from_then_on(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t inner;
+    struct fs_entry entry;
+
+    fs_fixture_close(fixture);
+    fixture->options.snapdir_everywhere = true;
+    fs_fixture_open(fixture);
+    fs_fixture_directory(fixture, FS_ROOT, "d");
+    inner = fs_fixture_hold(fixture, fs_fixture_hold(fixture, FS_ROOT, "d"), ".snapshots");
+    create(fixture, "1");
+    assert_int_equal(fs_rmdir(fixture->fs, FS_ROOT, "d", NULL), 0);
+    create(fixture, "2"); /* the directory is still held, and so still has records */
+    assert_int_equal(fs_fixture_exists(fixture, inner, "1"), 0);
+    assert_int_equal(fs_fixture_exists(fixture, inner, "2"), -ENOENT);
+    assert_int_equal(list(fixture, inner).count, 1);
+    assert_int_equal(fs_mkdir(fixture->fs, inner, "3", 0755, &fs_fixture_root, &entry), -ESTALE);
 }
 
 static void only_the_root_has_one_otherwise(void **state)
@@ -707,6 +728,7 @@ int main(void)
         FS_FIXTURE_TEST(a_file_held_from_one_snapshot_is_found_in_another),
         FS_FIXTURE_TEST(an_unknown_node_is_stale),
         FS_FIXTURE_TEST(each_directory_shows_its_own_past_when_asked),
+        FS_FIXTURE_TEST(a_removed_directory_has_no_past_from_then_on),
         FS_FIXTURE_TEST(only_the_root_has_one_otherwise),
         FS_FIXTURE_TEST(the_other_directories_are_told_of_a_change),
         FS_FIXTURE_TEST(r55_of_sixteen_creators_of_one_name_one_wins),
