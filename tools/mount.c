@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,12 +150,26 @@ static void mount_on_ready(void *context)
     child->pipe_end = -1;
 }
 
+/*
+ * Memory that is freed goes back (P8). Memtables come and go in blocks of up to 1 MiB, from several
+ * threads: with a heap a thread, and large blocks in the heaps, three times what is in use stayed
+ * resident after creating 500,000 files.
+ */
+static void mount_bound_heaps(void)
+{
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+    (void)mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
+}
+
 static int mount_serve(const struct mount_arguments *arguments, struct mount_child *child)
 {
     struct mount_message message = {0};
     struct ll_failure failure;
-    int error = ll_run(&arguments->options, mount_on_ready, child, &failure);
+    int error;
 
+    mount_bound_heaps();
+    error = ll_run(&arguments->options, mount_on_ready, child, &failure);
     if (error == 0)
         return EXIT_CODE_OK;
     message.status =
