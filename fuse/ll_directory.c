@@ -2,8 +2,14 @@
 /*
  * ll_directory.c - requests about open directories
  *
- * The kernel may cache listings: it drops one when names change through it, and all changes of live
- * directories do; those of a snapshot never change. Only .snapshots itself is read afresh.
+ * The kernel may cache listings. It compares the directory's version when a reader starts, and
+ * drops a listing that is older; but a reader in the middle of the directory goes on in whatever
+ * listing is complete by then, also in one that another reader began before the latest changes:
+ * names that were removed before opendir() come back [Linux 6.18]. With one caching reader at a
+ * time that cannot be: its own listing is as old as its start. So of a live directory only a
+ * descriptor that is opened while no other is open may use the cache; the others ask us.
+ * Directories in snapshots never change; .snapshots itself, which changes also behind the kernel's
+ * back, is never cached.
  */
 #include "fuse/ll_internal.h"
 
@@ -15,26 +21,47 @@ static struct fs_directory *ll_directory_of(const struct fuse_file_info *info)
     return (struct fs_directory *)(uintptr_t)info->fh;
 }
 
+/* May this descriptor use the kernel's listing? Negative on trouble. */
+static int ll_directory_may_cache(struct ll *ll, uint64_t node)
+{
+    if (fs_node_is_live(node))
+        return ll_handles_add(ll->directories, node);
+    return !ll_node_is_snapdir(node);
+}
+
+static void ll_directory_close(struct ll *ll, uint64_t node, struct fs_directory *directory)
+{
+    fs_directory_close(directory);
+    if (fs_node_is_live(node))
+        ll_handles_remove(ll->directories, node);
+}
+
 void ll_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
 {
+    struct ll *ll = ll_of(request);
     struct fs_directory *directory;
-    int error = fs_directory_open(ll_of(request)->fs, node, &directory);
+    int error = fs_directory_open(ll->fs, node, &directory), may_cache;
 
     if (error < 0) {
         ll_reply_error(request, error);
         return;
     }
-    info->fh = (uintptr_t)directory;
-    info->cache_readdir = !ll_node_is_snapdir(node);
-    info->keep_cache = info->cache_readdir;
-    if (fuse_reply_open(request, info) != 0)
+    may_cache = ll_directory_may_cache(ll, node);
+    if (may_cache < 0) {
         fs_directory_close(directory);
+        ll_reply_error(request, may_cache);
+        return;
+    }
+    info->fh = (uintptr_t)directory;
+    info->cache_readdir = may_cache > 0;
+    info->keep_cache = 1; /* another descriptor's listing stays */
+    if (fuse_reply_open(request, info) != 0)
+        ll_directory_close(ll, node, directory);
 }
 
 void ll_releasedir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
 {
-    (void)node;
-    fs_directory_close(ll_directory_of(info));
+    ll_directory_close(ll_of(request), node, ll_directory_of(info));
     ll_reply_error(request, 0);
 }
 

@@ -27,14 +27,14 @@ int ll_file_open(struct ll *ll, uint64_t node, int flags, struct fuse_file_info 
     int error;
 
     if (may_dirty) {
-        error = ll_handles_add(ll->handles, node);
+        error = ll_handles_add(ll->dirty_files, node);
         if (error < 0)
             return error;
     }
     error = fs_open_file(ll->fs, node, (flags & O_ACCMODE) != O_RDONLY, &handle);
     if (error < 0) {
         if (may_dirty)
-            ll_handles_remove(ll->handles, node);
+            ll_handles_remove(ll->dirty_files, node);
         return error;
     }
     info->fh = handle;
@@ -49,7 +49,7 @@ void ll_file_close(struct ll *ll, uint64_t node, int flags, uint64_t handle)
 {
     fs_release_file(ll->fs, node, handle);
     if (ll_flags_may_dirty(ll, flags))
-        ll_handles_remove(ll->handles, node);
+        ll_handles_remove(ll->dirty_files, node);
 }
 
 void ll_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)

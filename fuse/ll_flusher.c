@@ -21,7 +21,7 @@ void ll_flush_mappings(struct ll *ll)
 {
     uint64_t *nodes;
     size_t count;
-    int error = ll_handles_list(ll->handles, &nodes, &count);
+    int error = ll_handles_list(ll->dirty_files, &nodes, &count);
 
     if (error < 0) {
         log_warning("pages of shared mappings are not flushed: %s", error_text(error));

@@ -86,19 +86,20 @@ static int handles_resize(struct ll_handles *handles, size_t capacity)
 int ll_handles_add(struct ll_handles *handles, uint64_t node)
 {
     struct ll_handle_slot *slot;
-    int error = 0;
+    int result = 0;
 
     lock_acquire(&handles->lock);
     if ((handles->used + 1) * 2 > handles->capacity)
-        error = handles_resize(handles, handles->capacity * 2);
-    if (error == 0) {
+        result = handles_resize(handles, handles->capacity * 2);
+    if (result == 0) {
         slot = handles_slot(handles, node);
-        handles->used += slot->count == 0;
+        result = slot->count == 0;
+        handles->used += (size_t)result;
         slot->node = node;
         slot->count++;
     }
     lock_release(&handles->lock);
-    return error;
+    return result;
 }
 
 /* Close the gap at `hole`: an entry may move back into it unless its home lies after the hole. */

@@ -41,7 +41,7 @@ struct ll {
     struct ll_notify *notify;
     struct ll_flusher *flusher;
     struct ll_control *control;
-    struct ll_handles *handles;
+    struct ll_handles *dirty_files, *directories; /* ll_handles.h */
     struct ll_transport *transport;
     bool kill_privileges; /* the kernel leaves clearing suid and sgid to us; set by INIT */
 

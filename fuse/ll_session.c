@@ -222,8 +222,10 @@ static int ll_start(struct ll *ll, struct ll_failure *ret_failure)
     };
     int error;
 
-    ll->handles = ll_handles_new();
-    error = ll->handles == NULL ? -ENOMEM : ll_control_new(&ll->control);
+    ll->dirty_files = ll_handles_new();
+    ll->directories = ll_handles_new();
+    error =
+        ll->dirty_files == NULL || ll->directories == NULL ? -ENOMEM : ll_control_new(&ll->control);
     if (error == 0)
         error = ll_loop_new(ll, ll->options->threads_max, &ll->loop);
     if (error == 0)
@@ -325,7 +327,8 @@ static int ll_close_store(struct ll *ll, struct ll_failure *ret_failure)
     ll_flusher_free(ll->flusher);
     ll_notify_free(ll->notify);
     ll_control_free(ll->control);
-    ll_handles_free(ll->handles);
+    ll_handles_free(ll->dirty_files);
+    ll_handles_free(ll->directories);
     if (ll->engine != NULL)
         error = engine_close(ll->engine);
     io_close_backend(ll->io);
