@@ -205,7 +205,9 @@ static int create(struct fs *fs, const struct creation *creation, struct fs_entr
             fs_is_snapdir_name(fs, creation->parent, creation->name))
             return -EEXIST;
     }
-    error = fs_edit_begin(fs, &creation->parent, 1, &edit);
+    error = engine_space_check(fs->engine);
+    if (error == 0)
+        error = fs_edit_begin(fs, &creation->parent, 1, &edit);
     if (error < 0)
         return error;
     error = create_in(&edit, creation, &ino, &inode);

@@ -102,7 +102,9 @@ int fs_link(struct fs *fs, uint64_t node, uint64_t parent, const char *name,
     if (fs_name_is_dot(name) || fs_name_is_dot_dot(name) || fs_is_snapdir_name(fs, parent, name))
         return -EEXIST;
 
-    error = fs_edit_begin(fs, inos, 2, &edit);
+    error = engine_space_check(fs->engine);
+    if (error == 0)
+        error = fs_edit_begin(fs, inos, 2, &edit);
     if (error < 0)
         return error;
     error = link_in(&edit, node, parent, name, &inode);

@@ -316,7 +316,9 @@ int fs_setxattr(struct fs *fs, uint64_t node, const char *name, const void *valu
         return -EPERM;
     if (size > VALUE_SIZE_MAX)
         return -E2BIG;
-    error = fs_edit_begin(fs, &node, 1, &edit);
+    error = engine_space_check(fs->engine);
+    if (error == 0)
+        error = fs_edit_begin(fs, &node, 1, &edit);
     if (error < 0)
         return error;
     error = set_in(&edit, &setting);

@@ -14,6 +14,7 @@
 #include "tests/lib/child.h"
 #include "tests/lib/fs_fixture.h"
 #include "tests/lib/seed.h"
+#include "tests/lib/test_fault_io.h"
 
 static bool is_later(struct timespec a, struct timespec b)
 {
@@ -773,6 +774,103 @@ static void a_read_only_store_refuses_every_change(void **state)
     assert_int_equal(space.f_flag & ST_RDONLY, ST_RDONLY);
 }
 
+/* ---- failing disks ---- */
+
+static struct io_ops full_disk;
+
+static int no_space(struct io *io, struct io_file *file, struct statvfs *ret_space)
+{
+    (void)io;
+    (void)file;
+    *ret_space = (struct statvfs){.f_bsize = 4096, .f_frsize = 4096, .f_blocks = 1000};
+    return 0;
+}
+
+static void a_full_disk_refuses_what_is_new_and_lets_go(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    const struct io_ops *real = fixture->io->ops;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
+    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
+    struct fs_setattr cut = {.mask = FS_SETATTR_SIZE};
+    struct fs_entry entry;
+
+    fs_fixture_write(fixture, file, "content");
+    fs_fixture_close(fixture);
+    full_disk = *real;
+    full_disk.space = no_space;
+    fixture->io->ops = &full_disk;
+    fs_fixture_open(fixture);
+
+    assert_int_equal(
+        fs_mknod(fixture->fs, FS_ROOT, "x", S_IFREG | 0644, 0, &fs_fixture_root, &entry), -ENOSPC);
+    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "x", 0755, &fs_fixture_root, &entry), -ENOSPC);
+    assert_int_equal(fs_symlink(fixture->fs, FS_ROOT, "x", "y", &fs_fixture_root, &entry), -ENOSPC);
+    assert_int_equal(fs_tmpfile(fixture->fs, FS_ROOT, 0600, &fs_fixture_root, &entry), -ENOSPC);
+    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "x", &fs_fixture_root, &entry), -ENOSPC);
+    assert_int_equal(fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0, &fs_fixture_root),
+                     -ENOSPC);
+    fs_fixture_assert_text(fixture, file, "content");
+    assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", directory, "g", 0, NULL), 0);
+    assert_int_equal(fs_setattr(fixture->fs, file, &cut, &fs_fixture_root, &entry), 0);
+    assert_int_equal(fs_unlink(fixture->fs, directory, "g", NULL), 0);
+    assert_int_equal(fs_rmdir(fixture->fs, FS_ROOT, "d", NULL), 0);
+
+    fs_fixture_close(fixture);
+    fixture->io->ops = real;
+    fs_fixture_open(fixture);
+    assert_int_equal(fs_fixture_attribute(fixture, FS_ROOT).size_bytes, 0);
+}
+
+static void r10_after_a_failed_sync_files_are_read_but_not_changed(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
+    struct fs_setattr mode = {.mask = FS_SETATTR_MODE};
+    struct fs_statistics before, after;
+    struct test_fault_io fault;
+    struct fs_entry entry;
+
+    fs_fixture_write(fixture, file, "content");
+    fs_fixture_close(fixture);
+    test_fault_io_init(&fault, fixture->io);
+    fixture->engine_options.io = &fault.io;
+    fs_fixture_open(fixture);
+    fs_fixture_directory(fixture, FS_ROOT, "d");
+    assert_int_equal(fs_fixture_hold(fixture, FS_ROOT, "f"), file);
+    test_fault_io_arm(&fault, 1, -EIO, true);
+    assert_true(fs_sync(fixture->fs) < 0);
+
+    fs_get_statistics(fixture->fs, &before);
+    assert_int_equal(error_errno(fs_mknod(fixture->fs, FS_ROOT, "x", S_IFREG | 0644, 0,
+                                          &fs_fixture_root, &entry)),
+                     -EROFS);
+    assert_int_equal(error_errno(fs_tmpfile(fixture->fs, FS_ROOT, 0600, &fs_fixture_root, &entry)),
+                     -EROFS);
+    assert_int_equal(
+        error_errno(fs_link(fixture->fs, file, FS_ROOT, "x", &fs_fixture_root, &entry)), -EROFS);
+    assert_int_equal(error_errno(fs_unlink(fixture->fs, FS_ROOT, "f", NULL)), -EROFS);
+    assert_int_equal(error_errno(fs_rmdir(fixture->fs, FS_ROOT, "d", NULL)), -EROFS);
+    assert_int_equal(error_errno(fs_rename(fixture->fs, FS_ROOT, "f", FS_ROOT, "g", 0, NULL)),
+                     -EROFS);
+    assert_int_equal(error_errno(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry)),
+                     -EROFS);
+    fs_fixture_assert_text(fixture, file, "content");
+    assert_int_equal(fs_fixture_exists(fixture, FS_ROOT, "f"), 0);
+    assert_int_equal(fs_fixture_exists(fixture, FS_ROOT, "x"), -ENOENT);
+    /* What failed holds nothing. */
+    fs_get_statistics(fixture->fs, &after);
+    assert_int_equal(after.nodes_held, before.nodes_held);
+    assert_int_equal(after.orphans, before.orphans);
+
+    fs_close(fixture->fs);
+    (void)engine_close(fixture->engine);
+    test_fault_io_arm(&fault, 0, 0, false);
+    fixture->engine_options.io = fixture->io;
+    fs_fixture_open(fixture);
+    fs_fixture_assert_text(fixture, file, "content");
+}
+
 /* ---- threads ---- */
 
 #define THREADS 4
@@ -918,6 +1016,8 @@ int main(void)
         FS_FIXTURE_TEST(orphans_of_a_crash_are_removed_at_the_next_open),
         FS_FIXTURE_TEST(orphans_are_removed_by_a_close),
         FS_FIXTURE_TEST(a_read_only_store_refuses_every_change),
+        FS_FIXTURE_TEST(a_full_disk_refuses_what_is_new_and_lets_go),
+        FS_FIXTURE_TEST(r10_after_a_failed_sync_files_are_read_but_not_changed),
         FS_FIXTURE_TEST(r25_threads_on_the_same_names_leave_a_sound_tree),
         FS_FIXTURE_TEST(of_those_who_make_one_name_one_wins),
     };
