@@ -720,9 +720,9 @@ static struct engine_view *view_duplicate(struct engine_view *from)
 
     if (view == NULL)
         return NULL;
-    *view = *from;
-    superversion_ref(view->super);
     lock_acquire(&engine->view_lock);
+    *view = *from; /* neighbours in the list write to its pin */
+    superversion_ref(view->super);
     /* Beside the original: the list stays in order of epochs. */
     view->pin.previous = &from->pin;
     view->pin.next = from->pin.next;

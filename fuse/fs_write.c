@@ -32,6 +32,9 @@ static int store(struct fs_change *change, const uint8_t *data, uint32_t size, u
 
     fs_key_extent(&key, change->ino, start + size - 1);
     if (size <= FS_INLINE_MAX) {
+        result = engine_space_check(change->edit.fs->engine);
+        if (result < 0)
+            return result;
         batch_put(change->edit.batch, fs_key_slice(&key), slice_of(data, size));
         __atomic_fetch_add(&statistics->inline_writes, 1, __ATOMIC_RELAXED);
         return 0;

@@ -280,7 +280,7 @@ int ll_verb_snapshot_usage(struct ll *ll, const json_t *request, json_t *reply)
 static int ll_delete_one(struct ll *ll, const char *name, json_t *results)
 {
     json_t *result = json_object();
-    int deleted = snapshot_delete(fs_snapshots(ll->fs), slice_of_string(name));
+    int deleted = fs_snapshot_delete(ll->fs, name);
     int error;
 
     if (deleted == 0)
