@@ -208,10 +208,16 @@ static bool follows_in_place(const struct run *run, const struct item *last,
            item->to == last->to + last->ref->length;
 }
 
+/* What is large and wanted as it is stored is worth a read of its own, which saves the copy. */
+static bool is_large(uint64_t start, uint64_t end)
+{
+    return end - start >= DIRECT_SIZE_MIN;
+}
+
 static bool follows_in_scratch(const struct run *run, const struct item *item)
 {
-    /* What is large and exact is worth a read of its own that saves the copy. */
-    if (run->is_in_place || (item->is_exact && item->end - item->start >= DIRECT_SIZE_MIN))
+    if ((run->is_in_place && is_large(run->start, run->end)) ||
+        (item->is_exact && is_large(item->start, item->end)))
         return false;
     return item->start >= run->end && item->start - run->end <= GAP_SIZE_MAX;
 }
@@ -228,12 +234,15 @@ static void batch_add(struct batch_of_reads *batch, const struct item *item)
 
     batch->items[batch->item_count++] = *item;
     if (run != NULL && run->chunk_id == item->ref->chunk_id &&
-        item->end - run->start <= RUN_SIZE_MAX &&
-        (follows_in_place(run, last, item) || follows_in_scratch(run, item) ||
-         same_frame(run, last, item))) {
-        run->end = item->end;
-        run->count++;
-        return;
+        item->end - run->start <= RUN_SIZE_MAX) {
+        bool in_place = follows_in_place(run, last, item);
+
+        if (in_place || follows_in_scratch(run, item) || same_frame(run, last, item)) {
+            run->is_in_place = in_place;
+            run->end = item->end;
+            run->count++;
+            return;
+        }
     }
     batch->runs[batch->run_count++] = (struct run){
         .chunk_id = item->ref->chunk_id,
@@ -280,14 +289,13 @@ static int place_runs(struct batch_of_reads *batch)
     }
     for (size_t i = 0; i < batch->run_count; i++) {
         struct run *run = &batch->runs[i];
-        bool is_large = run->end - run->start >= DIRECT_SIZE_MIN;
 
+        run->is_direct = is_large(run->start, run->end);
         if (run->is_in_place) {
             run->buffer = batch->items[run->first].to;
-            run->is_direct = is_large && is_aligned(run, run->buffer);
+            run->is_direct = run->is_direct && is_aligned(run, run->buffer);
         } else {
             run->buffer = scratch + (run->start - round_down(run->start));
-            run->is_direct = is_large;
             scratch += run_scratch_size(run);
         }
         for (size_t k = run->first; k < run->first + run->count; k++)
