@@ -61,6 +61,8 @@ static int attempt(struct io *io, enum fault_call call, size_t *size)
             while (plan->kind == PLAN_STALL)
                 pthread_cond_wait(&fault->changed, &fault->mutex);
             fault->stalled--;
+            if (plan->kind == PLAN_FAIL)
+                error = plan->error;
         }
     }
     pthread_mutex_unlock(&fault->mutex);

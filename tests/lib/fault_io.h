@@ -45,7 +45,8 @@ void fault_io_fail(struct fault_io *fault, enum fault_call call, uint64_t nth, i
 void fault_io_cut(struct fault_io *fault, enum fault_call call, uint64_t nth, size_t size,
                   bool for_ever);
 
-/* Attempt `nth` and all later ones wait until fault_io_clear(). */
+/* Attempt `nth` and all later ones wait, until fault_io_clear() lets them go or fault_io_fail() makes
+ * them fail. */
 void fault_io_stall(struct fault_io *fault, enum fault_call call, uint64_t nth);
 
 /* Return when a call stalls. */

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "engine/base/checksum.h"
+#include "engine/base/endian.h"
 #include "engine/base/error.h"
 #include "tests/lib/blob_fixture.h"
 
@@ -462,7 +464,7 @@ static uint8_t *read_chunk(struct fixture *fixture, size_t index, size_t *ret_si
     return data;
 }
 
-static void missing_short_and_swapped_chunks_are_typed_errors(void **state)
+static void missing_short_swapped_and_newer_chunks_are_typed_errors(void **state)
 {
     struct chunk_identity identity;
     struct fixture fixture;
@@ -485,6 +487,11 @@ static void missing_short_and_swapped_chunks_are_typed_errors(void **state)
     replace_chunk(&fixture, second, second_size);
     assert_int_equal(read_frame(&fixture, 0), ERROR_CORRUPT);
     assert_int_equal(blob_reader_verify(fixture.reader, &identity), ERROR_CORRUPT);
+    put_le32(first + 8, CHUNK_VERSION + 1);
+    put_le64(first + CHUNK_HEADER_SIZE - 8, checksum64(first, CHUNK_HEADER_SIZE - 8));
+    replace_chunk(&fixture, first, first_size);
+    assert_int_equal(read_frame(&fixture, 0), ERROR_VERSION_NEWER);
+    assert_int_equal(blob_reader_verify(fixture.reader, &identity), ERROR_VERSION_NEWER);
     replace_chunk(&fixture, first, first_size - 1);
     assert_int_equal(read_frame(&fixture, 0), ERROR_TRUNCATED);
     assert_int_equal(blob_reader_verify(fixture.reader, &identity), ERROR_TRUNCATED);
@@ -601,7 +608,7 @@ int main(void)
         cmocka_unit_test(without_descriptors_idle_files_make_room),
         cmocka_unit_test(every_flipped_bit_is_noticed),
         cmocka_unit_test(damage_elsewhere_does_not_spoil_a_block),
-        cmocka_unit_test(missing_short_and_swapped_chunks_are_typed_errors),
+        cmocka_unit_test(missing_short_swapped_and_newer_chunks_are_typed_errors),
         cmocka_unit_test(verifying_notices_every_flipped_bit),
         cmocka_unit_test(a_failed_read_is_reported),
         cmocka_unit_test(reads_and_drops_go_on_together),

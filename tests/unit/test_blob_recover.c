@@ -223,6 +223,27 @@ static void a_file_without_a_durable_header_is_made_of_pieces_too(void **state)
     }
 }
 
+/* What a process without privileges meets after a crash between chmod and rename. */
+static void a_file_made_read_only_already_is_made_writable_again(void **state)
+{
+    struct chunk_identity identity;
+    struct crashed crashed;
+    char *path;
+
+    (void)state;
+    crashed_open(&crashed);
+    append(&crashed, 5001);
+    sync_frames(&crashed);
+    crash(&crashed);
+    path = open_path(&crashed);
+    assert_int_equal(chmod(path, 0444), 0);
+    fault_io_fail(crashed.fixture.fault, FAULT_OPEN, 1, -EACCES, false);
+    assert_int_equal(recover_with(&crashed, crashed.fixture.io, &identity), 0);
+    assert_sealed(&crashed, &identity);
+    free(path);
+    crashed_close(&crashed);
+}
+
 static void what_is_not_whole_is_refused(void **state)
 {
     struct chunk_identity identity;
@@ -405,6 +426,7 @@ int main(void)
         cmocka_unit_test(frames_that_nobody_refers_to_are_cut_off),
         cmocka_unit_test(a_file_that_never_came_to_be_is_made_of_pieces),
         cmocka_unit_test(a_file_without_a_durable_header_is_made_of_pieces_too),
+        cmocka_unit_test(a_file_made_read_only_already_is_made_writable_again),
         cmocka_unit_test(what_is_not_whole_is_refused),
         cmocka_unit_test(a_sealed_chunk_that_is_too_short_or_damaged_is_refused),
         cmocka_unit_test(sealing_may_be_cut_off_at_any_call),

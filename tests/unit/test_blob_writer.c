@@ -451,6 +451,11 @@ static void closing_leaves_open_chunks_and_no_empty_ones(void **state)
 
 /* ---- failing ---- */
 
+struct appender {
+    struct blob_fixture *fixture;
+    int frames, error;
+};
+
 static void a_failed_sync_is_kept_and_never_tried_again(void **state)
 {
     (void)state;
@@ -478,6 +483,46 @@ static void a_failed_sync_is_kept_and_never_tried_again(void **state)
     }
 }
 
+static void *sync_in_thread(void *argument)
+{
+    struct appender *appender = argument;
+
+    appender->error = blob_writer_sync(appender->fixture->writer);
+    return NULL;
+}
+
+/* The kernel tells one of them only. */
+static void a_sync_that_fails_fails_for_all_who_wait_for_it(void **state)
+{
+    struct blob_fixture fixture;
+    struct appender appenders[3];
+    pthread_t threads[3];
+    struct blob_ref ref;
+    uint64_t syncs;
+
+    (void)state;
+    blob_fixture_open(&fixture, IO_BACKEND_SYNC, 64 * BLOB_MEBIBYTE, 4, 0);
+    assert_int_equal(blob_fixture_append(&fixture, 5000, 1, &ref), 0);
+    assert_int_equal(blob_writer_sync(fixture.writer), 0);
+    assert_int_equal(blob_fixture_append(&fixture, 5000, 1, &ref), 0);
+    fault_io_stall(fixture.fault, FAULT_SYNC, 1);
+    for (int i = 0; i < 3; i++) {
+        appenders[i] = (struct appender){&fixture, 0, 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, sync_in_thread, &appenders[i]), 0);
+    }
+    fault_io_wait_stalled(fixture.fault);
+    usleep(20000);
+    syncs = fault_io_count(fixture.fault, FAULT_SYNC);
+    /* Who stalls fails; later syncs would succeed. */
+    fault_io_fail(fixture.fault, FAULT_SYNC, 0, -EIO, false);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(appenders[i].error, -EIO);
+    }
+    assert_int_equal(fault_io_count(fixture.fault, FAULT_SYNC), syncs);
+    blob_fixture_close(&fixture);
+}
+
 static void a_failed_write_wakes_who_waits_for_room(void **state)
 {
     struct blob_fixture fixture;
@@ -496,11 +541,6 @@ static void a_failed_write_wakes_who_waits_for_room(void **state)
     assert_true(blob_fixture_reads_back(&fixture, &first, 1));
     blob_fixture_close(&fixture);
 }
-
-struct appender {
-    struct blob_fixture *fixture;
-    int frames, error;
-};
 
 static void *append_frames(void *argument)
 {
@@ -691,6 +731,7 @@ int main(void)
         cmocka_unit_test(r63_a_chunk_whose_id_is_in_use_is_not_overwritten),
         cmocka_unit_test(closing_leaves_open_chunks_and_no_empty_ones),
         cmocka_unit_test(a_failed_sync_is_kept_and_never_tried_again),
+        cmocka_unit_test(a_sync_that_fails_fails_for_all_who_wait_for_it),
         cmocka_unit_test(a_failed_write_wakes_who_waits_for_room),
         cmocka_unit_test(r04_a_stalled_disk_makes_appends_wait_within_bounds),
         cmocka_unit_test(a_full_file_system_is_reported_at_the_append_and_not_kept),
