@@ -24,6 +24,7 @@
 #include "fuse/ll_handles.h"
 #include "fuse/ll_loop.h"
 #include "fuse/ll_notify.h"
+#include "fuse/ll_opcode.h"
 
 #define LL_REQUEST_DATA_MAX (1024 * 1024) /* of one READ or WRITE */
 /* "For ever": names and attributes change through this mount only. */
@@ -43,6 +44,7 @@ struct ll {
     struct ll_control *control;
     struct ll_handles *dirty_files, *directories; /* ll_handles.h */
     struct ll_transport *transport;
+    struct ll_opcode_counts opcodes; /* of requests that arrived */
     bool kill_privileges; /* the kernel leaves clearing suid and sgid to us; set by INIT */
 
     pthread_t main_thread; /* is told by signal that one of these became true */

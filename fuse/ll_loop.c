@@ -289,6 +289,7 @@ static void ll_worker_handle(struct ll_worker *worker)
     struct ll *ll = worker->loop->ll;
 
     atomic_fetch_add_explicit(&worker->loop->requests, 1, memory_order_relaxed);
+    ll_opcode_count(&ll->opcodes, worker->request.mem, worker->request.size);
     blocking_set_hook(ll_loop_hand_over, worker);
     if (!ll_wire_handle(ll, worker->request.mem, worker->request.size))
         fuse_session_process_buf(ll->session, &worker->request);

@@ -196,6 +196,23 @@ static int ll_stats_daemon(struct ll *ll, json_t *reply)
     return object != NULL && json_object_set_new(reply, "daemon", object) == 0 ? 0 : -ENOMEM;
 }
 
+/* Only what was ever asked for; "other" may stand for several opcodes. */
+static int ll_stats_requests(struct ll *ll, json_t *reply)
+{
+    json_t *object = ll_add_object(reply, "requests");
+    int error = object == NULL ? -ENOMEM : 0;
+
+    for (uint32_t opcode = 0; error == 0 && opcode < LL_OPCODES; opcode++) {
+        const char *name = ll_opcode_name(opcode);
+        uint64_t count = atomic_load_explicit(&ll->opcodes.counts[opcode], memory_order_relaxed) +
+                         (uint64_t)json_integer_value(json_object_get(object, name));
+
+        if (count > 0)
+            error = ll_verb_set_number(object, name, count);
+    }
+    return error;
+}
+
 static int ll_stats_snapshots(struct ll *ll, json_t *reply)
 {
     struct snapshot_set *set = fs_snapshots(ll->fs);
@@ -241,8 +258,8 @@ static int ll_stats_identity(struct ll *ll, json_t *reply)
 int ll_verb_stats(struct ll *ll, const json_t *request, json_t *reply)
 {
     static int (*const parts[])(struct ll *, json_t *) = {
-        ll_stats_state, ll_stats_identity, ll_stats_space,     ll_stats_engine,
-        ll_stats_fs,    ll_stats_daemon,   ll_stats_snapshots,
+        ll_stats_state, ll_stats_identity, ll_stats_space,    ll_stats_engine,
+        ll_stats_fs,    ll_stats_daemon,   ll_stats_requests, ll_stats_snapshots,
     };
     int error = 0;
 
