@@ -24,6 +24,7 @@ static const struct command verbs[] = {
 static const struct command programs[] = {
     {"mkfs.varve", command_mkfs, ""},
     {"mount.varve", command_mount_helper, ""},
+    {"mount.fuse.varve", command_mount_helper, ""}, /* what mount(8) runs for type fuse.varve */
     {"fsck.varve", command_fsck, ""},
 };
 
