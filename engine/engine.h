@@ -177,6 +177,33 @@ typedef int engine_checkpoint_callback(void *context, const struct engine_checkp
 int engine_checkpoint_each(struct engine *engine, engine_checkpoint_callback *callback,
                            void *context);
 
+/* A hold keeps a checkpoint: while there is one, engine_checkpoint_delete() gives ERROR_HELD.
+ * Durable when it returns. `owner` (1..255 bytes) tells holds of one checkpoint apart; holding again
+ * replaces. `expires_s` is a time of day, 0: never. -ENOENT, -EINVAL, -EROFS, ERROR_LATCHED. */
+int engine_checkpoint_hold(struct engine *engine, uint64_t id, struct slice owner,
+                           uint64_t expires_s);
+/* -ENOENT: no such checkpoint, or no such hold on it. */
+int engine_checkpoint_release(struct engine *engine, uint64_t id, struct slice owner);
+/* Call back for each hold that has not expired, by owner; stops at the first non-zero return, which
+ * it returns. The callback must not call the engine. -ENOENT. */
+typedef int engine_hold_callback(void *context, struct slice owner, uint64_t expires_s);
+int engine_checkpoint_holds(struct engine *engine, uint64_t id, engine_hold_callback *callback,
+                            void *context);
+
+/*
+ * What the directories of some checkpoints take together, by their files' link counts: a chunk has
+ * one link from each checkpoint that has it, one from the live store, and one from wherever somebody
+ * linked a checkpoint to (a clone). What the set alone holds is what deleting the whole set frees.
+ */
+struct engine_usage {
+    uint64_t files, bytes;               /* each file once */
+    uint64_t unique_files, unique_bytes; /* of them: all links of the file are in the set */
+    uint64_t unique_disk_bytes;          /* blocks of those, and of the directories */
+};
+/* Ids may repeat. -ENOENT: one of them is gone; -EAGAIN: one is not materialised yet. */
+int engine_checkpoint_usage(struct engine *engine, const uint64_t *ids, size_t count,
+                            struct engine_usage *ret_usage);
+
 /* A view of the checkpoint's state. -ENOENT, ERROR_CORRUPT ... The view stays valid after the
  * checkpoint is deleted; it does not hold back deletions of the live store once the checkpoint is
  * materialised (it reads the checkpoint's own links). */

@@ -149,7 +149,7 @@ static bool checkpoint_exists(const struct checkpoint *checkpoint)
     return checkpoint->state != CHECKPOINT_CREATING && checkpoint->state != CHECKPOINT_DELETING;
 }
 
-static struct checkpoint *list_find_id(struct engine *engine, uint64_t id)
+struct checkpoint *engine_checkpoint_find_locked(struct engine *engine, uint64_t id)
 {
     size_t low = 0, high = engine->checkpoint_count;
 
@@ -493,7 +493,7 @@ static struct checkpoint *wait_locked(struct engine *engine, uint64_t id)
 {
     struct checkpoint *checkpoint;
 
-    while ((checkpoint = list_find_id(engine, id)) != NULL &&
+    while ((checkpoint = engine_checkpoint_find_locked(engine, id)) != NULL &&
            checkpoint->state == CHECKPOINT_PENDING && !engine_latched(engine))
         lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
                         clock_monotonic_ns() + 100 * UINT64_C(1000000));
@@ -561,6 +561,17 @@ static void record_name(const struct manifest_checkpoint *record, char to[256])
     to[record->name.size] = '\0';
 }
 
+/* install_lock held: nothing can delete it any more. */
+static bool still_exists(struct engine *engine, uint64_t id)
+{
+    bool exists;
+
+    lock_acquire(&engine->checkpoint_lock);
+    exists = engine_checkpoint_find_locked(engine, id) != NULL;
+    lock_release(&engine->checkpoint_lock);
+    return exists;
+}
+
 int engine_checkpoint_delete(struct engine *engine, uint64_t id)
 {
     struct manifest_checkpoint record = {0};
@@ -574,7 +585,9 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
     record_name(&record, name);
     lock_acquire(&engine->install_lock);
     leases = manifest_lease_count(engine->manifest, id, (uint64_t)time(NULL));
-    if (leases > 0) {
+    if (!still_exists(engine, id)) {
+        result = -ENOENT; /* another deletion was faster */
+    } else if (leases > 0) {
         result = ERROR_HELD;
     } else {
         record.state = MANIFEST_CHECKPOINT_DELETING;
@@ -587,14 +600,15 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
         if (detached < 0)
             log_warning("directory of deleted snapshot %s could not be moved: %s", name,
                         error_text(detached));
-    }
-    lock_release(&engine->install_lock);
-    if (result == 0) {
+        /* Before the lock is free: whoever holds, deletes or renames next finds it gone. */
         lock_acquire(&engine->checkpoint_lock);
         checkpoint->state = CHECKPOINT_DELETING;
         list_remove(engine, checkpoint);
         pthread_cond_broadcast(&engine->checkpoint_changed);
         lock_release(&engine->checkpoint_lock);
+    }
+    lock_release(&engine->install_lock);
+    if (result == 0) {
         engine_checkpoint_queue(engine, checkpoint);
         checkpoint_unref(checkpoint); /* the list's */
     }
@@ -620,6 +634,10 @@ int engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice na
     lock_acquire(&engine->checkpoint_lock);
     taken = list_has_name(engine, name);
     lock_release(&engine->checkpoint_lock);
+    if (!still_exists(engine, id)) {
+        result = -ENOENT;
+        goto out;
+    }
     if (taken) {
         result = slice_equal(buffer_slice(&record.name), name) ? 0 : -EEXIST;
         goto out;
@@ -657,7 +675,9 @@ int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct sli
     if (result < 0)
         return result;
     lock_acquire(&engine->install_lock);
-    result = buffer_assign(&record.payload, payload.data, payload.size);
+    result = still_exists(engine, id) ? 0 : -ENOENT;
+    if (result == 0)
+        result = buffer_assign(&record.payload, payload.data, payload.size);
     if (result == 0)
         result = change_commit(engine, &record);
     if (result == 0) {
@@ -775,7 +795,7 @@ int engine_checkpoint_view(struct engine *engine, uint64_t id, struct engine_vie
     int result = 0;
 
     lock_acquire(&engine->checkpoint_lock);
-    checkpoint = list_find_id(engine, id);
+    checkpoint = engine_checkpoint_find_locked(engine, id);
     if (checkpoint == NULL) {
         result = -ENOENT;
     } else if (checkpoint->view != NULL) {

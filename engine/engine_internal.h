@@ -283,6 +283,8 @@ int checkpoint_new(struct checkpoint **ret_checkpoint);
 struct checkpoint *checkpoint_ref(struct checkpoint *checkpoint);
 void checkpoint_unref(struct checkpoint *checkpoint);
 int engine_checkpoint_insert(struct engine *engine, struct checkpoint *checkpoint);
+/* One that exists, or NULL; checkpoint_lock held. */
+struct checkpoint *engine_checkpoint_find_locked(struct engine *engine, uint64_t id);
 void *engine_checkpoint_main(void *engine);
 /* Queue a checkpoint whose plan is set. */
 void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoint);

@@ -150,6 +150,11 @@ int manifest_lease_put(struct manifest *manifest, uint64_t checkpoint_id, const 
 int manifest_lease_remove(struct manifest *manifest, uint64_t checkpoint_id, const char *owner);
 /* Number of leases on the checkpoint that have not expired at now_s, or negative. */
 int manifest_lease_count(struct manifest *manifest, uint64_t checkpoint_id, uint64_t now_s);
+/* Call back for each of them, in order of owner's name (which lives during the callback). Stops at
+ * the first non-zero return, which it returns. The callback must not call the manifest. */
+typedef int manifest_lease_callback(void *context, struct slice owner, uint64_t expires_s);
+int manifest_lease_each(struct manifest *manifest, uint64_t checkpoint_id, uint64_t now_s,
+                        manifest_lease_callback *callback, void *context);
 
 struct manifest_statistics {
     uint64_t commits, map_size_bytes, used_bytes, map_growths;

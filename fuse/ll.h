@@ -44,13 +44,4 @@ int ll_unmount(const char *mount_point, bool lazily);
  * nothing was to do; -EBUSY when the dead mount is not ours. */
 int ll_clear_stale_mount(const char *path);
 
-/* Of the directories STORE/checkpoints/<name> together; a file linked from two counts once. */
-struct ll_usage {
-    uint64_t files, bytes;
-    uint64_t
-        unique_bytes; /* of files that nothing else in the store links to: deleting frees them */
-};
-int ll_checkpoint_usage(struct io *io, const char *store, const char *const *names, size_t count,
-                        struct ll_usage *ret_usage);
-
 #endif

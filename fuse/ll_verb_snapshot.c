@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "fuse/control_json.h"
+#include "fuse/control_snapshot.h"
 #include "fuse/ll_internal.h"
 
 #define TAGS_MAX 64
@@ -31,66 +32,6 @@ static int ll_get_name(const json_t *request, const char *key, char *name)
     if (size == -ENOENT)
         return -EINVAL;
     return size < 0 ? size : 0;
-}
-
-/* ---- numbers of one ---- */
-
-static int ll_set_numbers(json_t *object, const struct engine_checkpoint_info *info)
-{
-    int error = ll_verb_set_number(object, "files", info->linked_files + info->copied_files);
-
-    if (error == 0)
-        error = ll_verb_set_number(object, "bytes", info->linked_bytes + info->copied_bytes);
-    if (error == 0)
-        error = ll_verb_set_number(object, "linked_files", info->linked_files);
-    if (error == 0)
-        error = ll_verb_set_number(object, "linked_bytes", info->linked_bytes);
-    if (error == 0)
-        error = ll_verb_set_number(object, "copied_files", info->copied_files);
-    if (error == 0)
-        error = ll_verb_set_number(object, "copied_bytes", info->copied_bytes);
-    return error;
-}
-
-static int ll_describe_tags(json_t *object, const struct snapshot *snapshot)
-{
-    json_t *tags = json_object();
-
-    if (tags == NULL)
-        return -ENOMEM;
-    for (size_t i = 0; i < snapshot_tag_count(snapshot); i++) {
-        struct snapshot_tag tag = snapshot_tag_at(snapshot, i);
-
-        if (json_object_set_new(tags, tag.key, json_string(tag.value)) != 0) {
-            json_decref(tags);
-            return -ENOMEM;
-        }
-    }
-    return json_object_set_new(object, "tags", tags) == 0 ? 0 : -ENOMEM;
-}
-
-static int ll_describe(json_t *object, struct snapshot *snapshot)
-{
-    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
-    struct engine_checkpoint_info info;
-    bool complete = snapshot_get_numbers(snapshot, &info);
-    int error;
-
-    snapshot_get_name(snapshot, name);
-    error = ll_verb_set_text(object, "name", name);
-    if (error == 0)
-        error = ll_verb_set_number(object, "id", snapshot_id(snapshot));
-    if (error == 0)
-        error = ll_verb_set_number(object, "sequence", snapshot_sequence(snapshot));
-    if (error == 0)
-        error = ll_verb_set_time(object, "created", snapshot_created(snapshot));
-    if (error == 0)
-        error = ll_describe_tags(object, snapshot);
-    if (error == 0 && json_object_set_new(object, "materialised", json_boolean(complete)) != 0)
-        error = -ENOMEM;
-    if (error == 0 && complete)
-        error = ll_set_numbers(object, &info);
-    return error;
 }
 
 /* ---- create ---- */
@@ -141,7 +82,7 @@ int ll_verb_snapshot_create(struct ll *ll, const json_t *request, json_t *reply)
         return error;
     snapshot_get_name(snapshot, name);
     ll_snapshot_changed(ll, name);
-    error = ll_describe(reply, snapshot);
+    error = control_snapshot_describe(reply, fs_snapshots(ll->fs), snapshot, false);
     snapshot_unref(snapshot);
     return error;
 }
@@ -159,65 +100,35 @@ int ll_verb_snapshot_wait(struct ll *ll, const json_t *request, json_t *reply)
         return -ENOENT;
     error = snapshot_wait(fs_snapshots(ll->fs), snapshot);
     if (error == 0)
-        error = ll_describe(reply, snapshot);
+        error = control_snapshot_describe(reply, fs_snapshots(ll->fs), snapshot, false);
     snapshot_unref(snapshot);
     return error;
 }
 
 /* ---- list ---- */
 
-/* Bytes on disk; a checkpoint that is being made or deleted has none to tell. */
-static int ll_describe_usage(struct ll *ll, json_t *object, struct snapshot *snapshot)
-{
-    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
-    const char *names[] = {name};
-    struct ll_usage usage;
-    int error;
-
-    snapshot_get_name(snapshot, name);
-    error = ll_checkpoint_usage(ll->io, ll->options->store, names, 1, &usage);
-    if (error == -ENOENT)
-        return 0;
-    if (error == 0)
-        error = ll_verb_set_number(object, "referenced_bytes", usage.bytes);
-    if (error == 0)
-        error = ll_verb_set_number(object, "unique_bytes", usage.unique_bytes);
-    return error;
-}
-
-static int ll_list_one(struct ll *ll, json_t *list, struct snapshot *snapshot, bool usage)
-{
-    json_t *object = json_object();
-    int error;
-
-    if (object == NULL || json_array_append_new(list, object) != 0)
-        return -ENOMEM;
-    error = ll_describe(object, snapshot);
-    if (error == 0 && usage && json_is_true(json_object_get(object, "materialised")))
-        error = ll_describe_usage(ll, object, snapshot);
-    return error;
-}
-
 int ll_verb_snapshot_list(struct ll *ll, const json_t *request, json_t *reply)
 {
-    struct snapshot_set *set = fs_snapshots(ll->fs);
     bool usage = json_is_true(json_object_get(request, "usage"));
     json_t *list = json_array();
-    struct snapshot *snapshot;
-    uint64_t id = 0;
-    int error = 0;
 
     if (list == NULL || json_object_set_new(reply, "snapshots", list) != 0)
         return -ENOMEM;
-    while (error == 0 && (snapshot = snapshot_next(set, id)) != NULL) {
-        id = snapshot_id(snapshot);
-        error = ll_list_one(ll, list, snapshot, usage);
-        snapshot_unref(snapshot);
-    }
-    return error;
+    return control_snapshot_list(list, fs_snapshots(ll->fs), usage);
 }
 
 /* ---- several by name ---- */
+
+static int ll_add_name(json_t *list, struct snapshot *snapshot)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    json_t *object = json_object();
+
+    if (json_array_append_new(list, object) != 0)
+        return -ENOMEM;
+    snapshot_get_name(snapshot, name);
+    return ll_verb_set_text(object, "name", name);
+}
 
 struct ll_names {
     size_t count;
@@ -245,35 +156,35 @@ static int ll_get_names(const json_t *request, struct ll_names *ret_names)
     return error;
 }
 
+/* What deleting all of them would free. A held one is not deleted: it is named and not counted. */
 int ll_verb_snapshot_usage(struct ll *ll, const json_t *request, json_t *reply)
 {
-    struct ll_names names;
-    struct ll_usage usage;
-    const char **pointers;
-    int error = ll_get_names(request, &names);
+    struct snapshot_set *set = fs_snapshots(ll->fs);
+    struct control_snapshots snapshots;
+    json_t *held = json_array();
+    size_t kept = 0;
+    int error;
 
+    if (held == NULL || json_object_set_new(reply, "held", held) != 0)
+        return -ENOMEM;
+    error = control_snapshot_get_all(request, set, &snapshots);
     if (error < 0)
         return error;
-    pointers = calloc(names.count, sizeof *pointers);
-    if (pointers == NULL)
-        error = -ENOMEM;
-    for (size_t i = 0; error == 0 && i < names.count; i++) {
-        struct snapshot *snapshot =
-            snapshot_find(fs_snapshots(ll->fs), slice_of_string(names.names[i]));
+    for (size_t i = 0; error == 0 && i < snapshots.count; i++) {
+        struct snapshot *snapshot = snapshots.items[i];
+        bool is_held = false;
 
-        pointers[i] = names.names[i];
-        /* Only a complete directory can be measured. */
-        error = snapshot == NULL ? -ENOENT : snapshot_wait(fs_snapshots(ll->fs), snapshot);
-        snapshot_unref(snapshot);
+        error = snapshot_is_held(snapshot, &is_held);
+        if (error == 0 && is_held)
+            error = ll_add_name(held, snapshot);
+        if (error == 0 && !is_held) {
+            snapshots.items[i] = snapshots.items[kept];
+            snapshots.items[kept++] = snapshot;
+        }
     }
     if (error == 0)
-        error = ll_checkpoint_usage(ll->io, ll->options->store, pointers, names.count, &usage);
-    if (error == 0)
-        error = ll_verb_set_number(reply, "referenced_bytes", usage.bytes);
-    if (error == 0)
-        error = ll_verb_set_number(reply, "freed_bytes", usage.unique_bytes);
-    free(pointers);
-    free(names.names);
+        error = control_snapshot_set_usage(reply, set, snapshots.items, kept);
+    control_snapshot_put_all(&snapshots);
     return error;
 }
 

@@ -64,6 +64,23 @@ int snapshot_delete(struct snapshot_set *set, struct slice name);
 /* -ENOENT, -EEXIST, -EINVAL, -ENAMETOOLONG. Renaming to itself is success. */
 int snapshot_rename(struct snapshot_set *set, struct slice from, struct slice to);
 
+/* ---- holds and space (snapshot_hold.c) ---- */
+
+/* Keep it from being deleted, see engine_checkpoint_hold(). -ENOENT, -EINVAL (owner), -EROFS. */
+int snapshot_hold(struct snapshot_set *set, struct slice name, struct slice owner,
+                  uint64_t expires_s);
+/* -ENOENT: no such snapshot, or no such hold on it. */
+int snapshot_release(struct snapshot_set *set, struct slice name, struct slice owner);
+/* As engine_checkpoint_holds(). */
+int snapshot_each_hold(struct snapshot *snapshot, engine_hold_callback *callback, void *context);
+int snapshot_is_held(struct snapshot *snapshot, bool *ret_held); /* 0 or an error */
+
+/* As engine_checkpoint_usage(); a snapshot may be there twice. */
+int snapshot_usage(struct snapshot_set *set, struct snapshot *const *snapshots, size_t count,
+                   struct engine_usage *ret_usage);
+/* Until every snapshot is materialised, so that link counts tell all: 0 or ERROR_LATCHED. */
+int snapshot_wait_all(struct snapshot_set *set);
+
 /* ---- looking ---- */
 
 #define SNAPSHOT_ID_MAX ((UINT64_C(1) << 24) - 1)

@@ -3,19 +3,18 @@
  * snapshot_list.c - varve snapshot list: of a mount by asking its daemon, of a store by opening it
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "engine/base/error.h"
 #include "fuse/control_json.h"
-#include "fuse/ll.h"
+#include "fuse/control_snapshot.h"
 #include "tools/command.h"
 #include "tools/control_client.h"
 #include "tools/exit_code.h"
 #include "tools/output.h"
 #include "tools/snapshot_commands.h"
+#include "tools/store_session.h"
 
 struct list_arguments {
     struct command_options common;
@@ -45,69 +44,48 @@ static error_t list_parse(int key, char *argument, struct argp_state *state)
     return 0;
 }
 
-/* ---- from a store that is not mounted ---- */
+/* ---- fetching ---- */
 
-static json_t *list_describe(struct io *io, const char *store, struct snapshot *snapshot)
+static int list_fetch_store(const char *path, json_t **ret_list)
 {
-    char name[SNAPSHOT_NAME_SIZE_MAX + 1], created[CONTROL_TIME_SIZE];
-    const char *names[] = {name};
-    struct ll_usage usage;
-    json_t *object;
-
-    snapshot_get_name(snapshot, name);
-    control_format_time(snapshot_created(snapshot), created);
-    object = json_pack("{s:I, s:I, s:s}", "id", (json_int_t)snapshot_id(snapshot), "sequence",
-                       (json_int_t)snapshot_sequence(snapshot), "created", created);
-    if (object != NULL && control_json_set_bytes(object, "name", name, strlen(name)) == 0 &&
-        ll_checkpoint_usage(io, store, names, 1, &usage) == 0) {
-        (void)json_object_set_new(object, "referenced_bytes",
-                                  json_integer((json_int_t)usage.bytes));
-        (void)json_object_set_new(object, "unique_bytes",
-                                  json_integer((json_int_t)usage.unique_bytes));
-    }
-    return object;
-}
-
-static int list_engine(struct io *io, const char *store, struct engine *engine, json_t *list)
-{
-    const struct snapshot_options options = {.views_max = 1};
-    struct snapshot_set *set;
-    struct snapshot *snapshot;
-    uint64_t id = 0;
-    int error = snapshot_set_open(engine, &options, &set);
+    struct store_session session;
+    json_t *list;
+    int error = store_session_open(path, &session), close_error;
 
     if (error < 0)
-        return error;
-    while ((snapshot = snapshot_next(set, id)) != NULL) {
-        id = snapshot_id(snapshot);
-        (void)json_array_append_new(list, list_describe(io, store, snapshot));
-        snapshot_unref(snapshot);
+        return store_complain(path, error);
+    list = json_array();
+    error = control_snapshot_list(list, session.set, true);
+    close_error = store_session_close(&session);
+    if (error == 0)
+        error = close_error;
+    if (error < 0) {
+        output_error("cannot list the snapshots of %s: %s", path, error_text(error));
+        json_decref(list);
+        return EXIT_CODE_FAILED;
     }
-    snapshot_set_close(set);
-    return 0;
+    *ret_list = list;
+    return EXIT_CODE_OK;
 }
 
-static int list_store(const char *store, json_t *list)
+static int list_fetch(const struct list_arguments *arguments, json_t **ret_list)
 {
-    struct engine_options options;
-    struct engine *engine;
-    struct io *io;
-    int error = io_open_backend(IO_BACKEND_SYNC, &io), close_error;
+    char text[CONTROL_ERROR_SIZE];
+    json_t *reply;
+    int error = control_call(
+        arguments->path,
+        json_pack("{s:s, s:b}", "verb", "snapshot_list", "usage", !arguments->common.quiet), &reply,
+        text);
 
-    if (error < 0)
-        return error;
-    engine_options_default(&options);
-    options.path = store;
-    options.io = io;
-    options.read_only = true;
-    error = engine_open(&options, &engine);
     if (error == 0) {
-        error = list_engine(io, store, engine, list);
-        close_error = engine_close(engine);
-        error = error < 0 ? error : close_error;
+        *ret_list = json_incref(json_object_get(reply, "snapshots"));
+        json_decref(reply);
+        return EXIT_CODE_OK;
     }
-    io_close_backend(io);
-    return error;
+    if (error == -ENOTTY && store_path_is_store(arguments->path))
+        return list_fetch_store(arguments->path, ret_list);
+    output_error("%s", text);
+    return error == -ENOENT || error == -ENOTTY ? EXIT_CODE_NO_STORE : EXIT_CODE_FAILED;
 }
 
 /* ---- printing ---- */
@@ -120,6 +98,34 @@ static void list_print_bytes(const json_t *object, const char *key)
     (void)printf("  %10s", json_is_integer(value)
                                ? output_size((uint64_t)json_integer_value(value), text)
                                : "-");
+}
+
+/* The owners of its holds, with commas. */
+static void list_print_holds(const json_t *object)
+{
+    const json_t *holds = json_object_get(object, "holds"), *hold;
+    char owner[SNAPSHOT_NAME_SIZE_MAX + 1], text[1024] = "-";
+    size_t index, used = 0;
+
+    json_array_foreach(holds, index, hold)
+    {
+        if (control_json_get_bytes(hold, "owner", owner, sizeof owner) > 0 && used < sizeof text)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used > 0 ? "," : "",
+                                     owner);
+    }
+    (void)printf("  %-8s", text);
+}
+
+static void list_print_tags(const json_t *object)
+{
+    json_t *tags = json_object_get(object, "tags"), *value;
+    const char *key, *separator = "  ";
+
+    json_object_foreach(tags, key, value)
+    {
+        (void)printf("%s%s=%s", separator, key, json_string_value(value));
+        separator = ",";
+    }
 }
 
 static void list_print_one(const json_t *object, bool quiet)
@@ -137,6 +143,8 @@ static void list_print_one(const json_t *object, bool quiet)
     (void)printf("%-32s  %.19sZ", name, created != NULL ? created : "");
     list_print_bytes(object, "referenced_bytes");
     list_print_bytes(object, "unique_bytes");
+    list_print_holds(object);
+    list_print_tags(object);
     (void)putchar('\n');
 }
 
@@ -150,46 +158,9 @@ static void list_print(const struct list_arguments *arguments, json_t *list)
         return;
     }
     if (!arguments->common.quiet && json_array_size(list) > 0)
-        (void)printf("%-32s  %-20s  %10s  %10s\n", "NAME", "CREATED", "REFERENCED", "UNIQUE");
+        (void)printf("%-32s  %-20s  %10s  %10s  %-8s  %s\n", "NAME", "CREATED", "REFERENCED",
+                     "UNIQUE", "HOLDS", "TAGS");
     json_array_foreach(list, index, object) list_print_one(object, arguments->common.quiet);
-}
-
-static bool path_is_store(const char *path)
-{
-    char format[4096];
-    struct stat status;
-
-    return snprintf(format, sizeof format, "%s/FORMAT", path) < (int)sizeof format &&
-           lstat(format, &status) == 0;
-}
-
-static int list_fetch(const struct list_arguments *arguments, json_t **ret_list)
-{
-    char text[CONTROL_ERROR_SIZE];
-    json_t *reply, *list;
-    int error = control_call(
-        arguments->path,
-        json_pack("{s:s, s:b}", "verb", "snapshot_list", "usage", !arguments->common.quiet), &reply,
-        text);
-
-    if (error == 0) {
-        *ret_list = json_incref(json_object_get(reply, "snapshots"));
-        json_decref(reply);
-        return EXIT_CODE_OK;
-    }
-    if (error != -ENOTTY || !path_is_store(arguments->path)) {
-        output_error("%s", text);
-        return error == -ENOENT || error == -ENOTTY ? EXIT_CODE_NO_STORE : EXIT_CODE_FAILED;
-    }
-    list = json_array();
-    error = list_store(arguments->path, list);
-    if (error < 0) {
-        output_error("cannot open store %s: %s", arguments->path, error_text(error));
-        json_decref(list);
-        return (int)exit_code_of(error);
-    }
-    *ret_list = list;
-    return EXIT_CODE_OK;
 }
 
 int snapshot_list_run(int argc, char **argv)
@@ -198,9 +169,10 @@ int snapshot_list_run(int argc, char **argv)
     static const struct argp argp = {
         .parser = list_parse,
         .args_doc = "MNT|STORE",
-        .doc = "List the snapshots of a mount, or of a store that is not mounted: name, time of "
-               "creation, bytes on disk it refers to, bytes that only it refers to. With -q only "
-               "the names.",
+        .doc =
+            "List the snapshots of a mount, or of a store that is not mounted: name, time of "
+            "creation, bytes on disk it refers to, bytes that only it refers to (which deleting it "
+            "alone frees), who holds it, tags. With -q only the names.",
         .children = children,
     };
     struct list_arguments arguments = {0};
