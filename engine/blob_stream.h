@@ -68,9 +68,9 @@ struct blob_writer {
     bool has_thread;
     uint8_t *bounce;             /* of who has the writing role */
     struct blob_buffer *buffers; /* all of them, an array */
-    uint8_t *buffer_memory;
-    struct buffer pieces;       /* what blob_writer_take_pieces() handed out */
-    _Atomic uint64_t lowest_id; /* of the list; UINT64_MAX: empty */
+    uint8_t *buffer_memory;      /* of the buffers and of `bounce` */
+    struct buffer pieces;        /* what blob_writer_take_pieces() handed out */
+    _Atomic uint64_t lowest_id;  /* of the list; UINT64_MAX: empty */
 
     struct lock lock;       /* LOCK_RANK_BLOB */
     pthread_cond_t work;    /* for the thread */

@@ -510,11 +510,12 @@ static int allocate_buffers(struct blob_writer *writer)
 {
     uint32_t count = writer->options.buffer_count;
 
-    writer->bounce = io_allocate_aligned(BLOB_BUFFER_SIZE);
+    /* One piece, so that all of it may lie in huge pages. */
     writer->buffers = calloc(count, sizeof *writer->buffers);
-    writer->buffer_memory = io_allocate_aligned(count * BLOB_BUFFER_SIZE);
-    if (writer->bounce == NULL || writer->buffers == NULL || writer->buffer_memory == NULL)
+    writer->buffer_memory = io_allocate_aligned((count + UINT64_C(1)) * BLOB_BUFFER_SIZE);
+    if (writer->buffers == NULL || writer->buffer_memory == NULL)
         return -ENOMEM;
+    writer->bounce = writer->buffer_memory + count * BLOB_BUFFER_SIZE;
     for (uint32_t i = 0; i < count; i++) {
         writer->buffers[i].data = writer->buffer_memory + i * BLOB_BUFFER_SIZE;
         writer->buffers[i].next = writer->free_buffers;
@@ -584,7 +585,6 @@ void blob_writer_close(struct blob_writer *writer)
     pthread_cond_destroy(&writer->changed);
     lock_destroy(&writer->lock);
     buffer_free(&writer->pieces);
-    free(writer->bounce);
     free(writer->buffers);
     free(writer->buffer_memory);
     free(writer);

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#define FILL_SIZE  (1024 * 1024)
+#define FILL_SIZE  (2 * 1024 * 1024)
 #define FILE_MODE  0600
 #define OPEN_FLAGS (IO_OPEN_WRITE | IO_OPEN_DIRECT)
 

@@ -166,7 +166,8 @@ int io_clone(struct io *io, struct io_file *from, struct io_file *to);
 
 int io_space(struct io *io, struct io_file *file, struct statvfs *ret_space);
 
-/* Memory for direct I/O: aligned to IO_DIRECT_ALIGNMENT; NULL when out of memory; free() frees. */
+/* Memory for direct I/O: aligned to IO_DIRECT_ALIGNMENT, from 2 MiB on in huge pages where there are
+ * any; NULL when out of memory; free() frees. */
 void *io_allocate_aligned(size_t size);
 
 /* Relaxed reads: each counter is right, their sum may be of different moments. */

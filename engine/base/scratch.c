@@ -14,7 +14,9 @@ struct scratch {
     size_t size;
 };
 
-#define GRANULE ((size_t)64 * 1024)
+/* Small work needs little; what transfers large pieces gets memory that suits them (io.h). */
+#define SMALL_SIZE    ((size_t)256 * 1024)
+#define LARGE_GRANULE ((size_t)2 * 1024 * 1024)
 
 static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
@@ -54,13 +56,12 @@ static struct scratch *scratch_of_thread(void)
 void *scratch_get(size_t size)
 {
     struct scratch *scratch = scratch_of_thread();
-    size_t wanted = (size + GRANULE - 1) / GRANULE * GRANULE;
+    size_t granule = size <= SMALL_SIZE ? SMALL_SIZE : LARGE_GRANULE;
+    size_t wanted = size > 0 ? (size + granule - 1) / granule * granule : granule;
     void *data;
 
     if (scratch == NULL || wanted < size)
         return NULL;
-    if (wanted == 0)
-        wanted = GRANULE;
     if (wanted <= scratch->size)
         return scratch->data;
     data = io_allocate_aligned(wanted);
