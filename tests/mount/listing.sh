@@ -1,10 +1,11 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Several threads change and list one directory: each list has what its reader made, and nothing it removed.
-. "$(dirname "$0")/lib.sh"
+# Several threads change and list one directory: each list has what its reader made, and nothing it
+# removed.
+. "$(dirname "$0")/../lib/mount.sh"
 
-"$VARVE" mkfs "$store"
-"$VARVE" mount "$store" "$mnt"
+store_make
+store_mount
 python3 - "$mnt" <<'PYTHON'
 import os, random, sys, threading, time
 mnt = sys.argv[1]
@@ -29,5 +30,3 @@ threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
 [t.join() for t in threads]
 assert not errors, errors
 PYTHON
-"$VARVE" umount "$mnt"
-"$VARVE" fsck -q "$store"

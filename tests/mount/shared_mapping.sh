@@ -1,11 +1,12 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Stores to a shared mapping that was not flushed are in the snapshot made next, by mkdir and by the command.
-. "$(dirname "$0")/lib.sh"
+# Stores to a shared mapping that was not flushed are in the snapshot made next, by mkdir and by
+# the command.
+. "$(dirname "$0")/../lib/mount.sh"
 
-"$VARVE" mkfs "$store"
-"$VARVE" mount -o threads=2 "$store" "$mnt"
-python3 - "$mnt" "$VARVE" <<'PYTHON'
+store_make
+store_mount -o threads=2
+python3 - "$mnt" "$varve" <<'PYTHON'
 import mmap, os, subprocess, sys, threading
 mnt, varve = sys.argv[1:]
 fd = os.open(mnt + '/map', os.O_RDWR | os.O_CREAT)
@@ -35,5 +36,3 @@ threads = [threading.Thread(target=create) for _ in range(16)]
 [t.join() for t in threads]
 assert sorted(results) == ['exists'] * 15 + ['made'], results
 PYTHON
-"$VARVE" umount "$mnt"
-"$VARVE" fsck -q "$store"
