@@ -17,22 +17,57 @@ struct ll_flusher {
     bool stopping;
 };
 
+/* What the kernel may hold dirty pages of: an array to free(), its count, or negative. */
+static int ll_dirty_nodes(struct ll *ll, struct ll_pages_node **ret_nodes, size_t *ret_count)
+{
+    struct ll_pages_node *nodes = NULL;
+    struct fs_entry entry;
+    uint64_t *numbers;
+    size_t count, known = 0;
+    int error = ll_handles_list(ll->dirty_files, &numbers, &count);
+
+    if (error < 0)
+        return error;
+    if (count > 0) {
+        nodes = malloc(count * sizeof *nodes);
+        error = nodes == NULL ? -ENOMEM : 0;
+    }
+    for (size_t i = 0; nodes != NULL && i < count; i++) {
+        /* One that is gone meanwhile has nothing left to write. */
+        if (fs_getattr(ll->fs, numbers[i], &entry) == 0)
+            nodes[known++] = (struct ll_pages_node){numbers[i], entry.attribute.generation};
+    }
+    free(numbers);
+    if (error == 0) {
+        *ret_nodes = nodes;
+        *ret_count = known;
+    }
+    return error;
+}
+
+/* From 0 to the end: the kernel writes dirty pages back, waits, and drops them with all others. */
+static void ll_invalidate(struct ll *ll, uint64_t node)
+{
+    int error = fuse_lowlevel_notify_inval_inode(ll->session, node, 0, 0);
+
+    if (error < 0 && error != -ENOENT)
+        log_debug("flush of node %" PRIu64 ": %s", node, error_text(error));
+}
+
 void ll_flush_mappings(struct ll *ll)
 {
-    uint64_t *nodes;
-    size_t count;
-    int error = ll_handles_list(ll->dirty_files, &nodes, &count);
+    struct ll_pages_node *nodes = NULL;
+    size_t count = 0;
+    int error = ll_dirty_nodes(ll, &nodes, &count);
 
     if (error < 0) {
         log_warning("pages of shared mappings are not flushed: %s", error_text(error));
         return;
     }
-    for (size_t i = 0; i < count; i++) {
-        /* From 0 to the end: the kernel writes dirty pages back, waits, and drops them. */
-        error = fuse_lowlevel_notify_inval_inode(ll->session, nodes[i], 0, 0);
-        if (error < 0 && error != -ENOENT)
-            log_debug("flush of node %" PRIu64 ": %s", nodes[i], error_text(error));
-    }
+    if (count > 0)
+        count = ll_pages_flush(ll->pages, nodes, count);
+    for (size_t i = 0; i < count; i++)
+        ll_invalidate(ll, nodes[i].node);
     free(nodes);
 }
 

@@ -25,6 +25,7 @@
 #include "fuse/ll_loop.h"
 #include "fuse/ll_notify.h"
 #include "fuse/ll_opcode.h"
+#include "fuse/ll_pages.h"
 
 #define LL_REQUEST_DATA_MAX (1024 * 1024) /* of one READ or WRITE */
 /* "For ever": names and attributes change through this mount only. */
@@ -41,6 +42,7 @@ struct ll {
     struct ll_loop *loop;
     struct ll_notify *notify;
     struct ll_flusher *flusher;
+    struct ll_pages *pages;
     struct ll_control *control;
     struct ll_handles *dirty_files, *directories; /* ll_handles.h */
     struct ll_transport *transport;

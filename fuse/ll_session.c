@@ -231,6 +231,8 @@ static int ll_start(struct ll *ll, struct ll_failure *ret_failure)
     if (error == 0)
         error = ll_notify_start(ll->session, &ll->notify);
     if (error == 0)
+        error = ll_pages_start(ll, &ll->pages);
+    if (error == 0)
         error = ll_flusher_start(ll, &ll->flusher);
     if (error == 0) {
         fs_set_notify(ll->fs, &notify);
@@ -307,6 +309,7 @@ static void ll_serve(struct ll *ll, const sigset_t *awaited, ll_ready_callback *
 static void ll_stop(struct ll *ll)
 {
     ll_flusher_stop(ll->flusher);
+    ll_pages_stop(ll->pages);
     ll_notify_stop(ll->notify);
     if (ll->loop != NULL)
         ll_loop_stop(ll->loop);
