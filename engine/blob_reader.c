@@ -11,11 +11,11 @@
  * copied.
  *
  * Large runs go through a direct descriptor: the kernel above caches files, so a second copy of
- * their bytes under the chunk's name only costs. They go to scratch also where the destination would
- * do, because that lies in huge pages: measured, 1 MiB comes at 2,000 to 3,000 MB/s there, at 1,100
- * in small pages, and a copy of what was just checksummed is cheap. Smaller ones are read buffered:
- * their neighbours in the chunk are mostly wanted next, and read-ahead has them then, where direct
- * reads of 128 KiB one by one give 600 MB/s.
+ * their bytes under the chunk's name only costs. They go to scratch also where the destination
+ * would do, because that lies in huge pages: measured, 1 MiB comes at 2,000 to 3,000 MB/s there, at
+ * 1,100 in small pages, and a copy of what was just checksummed is cheap. Smaller ones are read
+ * buffered: their neighbours in the chunk are mostly wanted next, and read-ahead has them then,
+ * where direct reads of 128 KiB one by one give 600 MB/s.
  */
 #include "engine/blob_reader.h"
 

@@ -2,8 +2,8 @@
 /*
  * blob_reader.h - verified reads of frames
  *
- * Owns: the descriptors of sealed blob chunks that are open for reading (a bounded, reference-counted
- *       set, least recently used first out), and the decoding of frames.
+ * Owns: the descriptors of sealed blob chunks that are open for reading (a bounded, reference-
+ *       counted set, least recently used first out), and the decoding of frames.
  * P4:   every byte returned was verified against the checksums in its reference; a mismatch is
  *       ERROR_CORRUPT and one log line with the chunk's name and position.
  * Threads: any. Lock: LOCK_RANK_TABLE_CACHE, no I/O under it but open(2) of a chunk.
@@ -31,9 +31,9 @@ typedef int blob_resolve(void *context, uint64_t id, struct chunk_identity *ret_
 struct blob_reader_options {
     struct io *io;
     struct io_file *chunk_directory;
-    const uint8_t *store_uuid;   /* the key space of the cache */
-    struct blob_writer *writer;  /* asked first, for chunks still open; may be NULL */
-    struct block_cache *cache;   /* decoded compressed frames that were read in part; may be NULL */
+    const uint8_t *store_uuid;  /* the key space of the cache */
+    struct blob_writer *writer; /* asked first, for chunks still open; may be NULL */
+    struct block_cache *cache;  /* decoded compressed frames that were read in part; may be NULL */
     uint32_t descriptors_max;
     blob_resolve *resolve;
     void *context;

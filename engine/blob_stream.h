@@ -13,8 +13,9 @@
  * Invariants: synced <= written <= end; covered <= end; bytes below `end` never change.
  *
  * Who writes files: whoever holds the writing role (is_writing): the thread, or a caller that syncs
- * or seals. The role is held across I/O, the lock never is. Who syncs a chunk's file sets is_syncing
- * on it: two syncs of one file never overlap, because only one of them would learn of an error.
+ * or seals. The role is held across I/O, the lock never is. Who syncs a chunk's file sets
+ * is_syncing on it: two syncs of one file never overlap, because only one of them would learn of an
+ * error.
  */
 #ifndef VARVE_ENGINE_BLOB_STREAM_H
 #define VARVE_ENGINE_BLOB_STREAM_H

@@ -5,17 +5,18 @@
  * Owns:       the open blob chunks of chunks/ (<id>.open), their buffers and one thread that writes
  *             them. Sealed chunks are not its business any more.
  * How:        a frame is compressed where it pays (CODEC_NONE frames of 4096 bytes or more start at
- *             a multiple of 4096), then appended to a ring of aligned 1 MiB buffers; full buffers are
- *             written with direct I/O by the thread. A chunk that reaches its size, or
- *             blob_writer_roll(), ends the chunk: appends go on in a new one, the old one is
- *             sealed when somebody asks (blob_writer_seal()).
- * Guarantees: after blob_writer_sync() returned 0 every frame appended before it is on disk; bytes of
- *             a frame are readable (blob_writer_read()) as soon as the append returned; ids are the
- *             next ones of the allocator, never reused. A new chunk's directory entry is synced
+ *             a multiple of 4096), then appended to a ring of aligned 1 MiB buffers; full buffers
+ *             are written with direct I/O by the thread. A chunk that reaches its size, or
+ *             blob_writer_roll(), ends the chunk: appends go on in a new one, the old one is sealed
+ *             when somebody asks (blob_writer_seal()).
+ * Guarantees: after blob_writer_sync() returned 0 every frame appended before it is on disk; bytes
+ *             of a frame are readable (blob_writer_read()) as soon as the append returned; ids are
+ *             the next ones of the allocator, never reused. A new chunk's directory entry is synced
  *             before its first frame is reported durable.
- * Bounds:     at most `buffer_count` MiB of unwritten data; past it appends wait (blocking_enter()).
- * Errors:     the first write or sync error is kept: every later append and sync returns it. Nothing
- *             is retried here.
+ * Bounds:     at most `buffer_count` MiB of unwritten data; past it appends wait
+ *             (blocking_enter()).
+ * Errors:     the first write or sync error is kept: every later append and sync returns it.
+ *             Nothing is retried here.
  * Threads:    every function from any thread. Lock: LOCK_RANK_BLOB, no I/O under it; compression
  *             happens before the lock is taken.
  */
@@ -82,9 +83,9 @@ void blob_writer_roll(struct blob_writer *writer);
 
 /*
  * Seal all chunks that ended (by size or roll) and whose id is <= `up_to_id`: write the rest, the
- * trailer, fsync, 0444, rename to the final name, fsync the directory. Appends the identity of each,
- * and of those sealed before and not forgotten yet (so that a caller who failed later can call
- * again), to *identities (an array it reallocs; *count is its length). Until the caller says
+ * trailer, fsync, 0444, rename to the final name, fsync the directory. Appends the identity of
+ * each, and of those sealed before and not forgotten yet (so that a caller who failed later can
+ * call again), to *identities (an array it reallocs; *count is its length). Until the caller says
  * blob_writer_forget(), reads of these chunks still work here.
  */
 int blob_writer_seal(struct blob_writer *writer, uint64_t up_to_id,
@@ -98,8 +99,8 @@ uint64_t blob_writer_last_id(struct blob_writer *writer);
  * Read stored bytes [position, position + size) of an unsealed (or just sealed and not forgotten)
  * chunk into `to`: 1 when done, 0 when the chunk is not the writer's, or an error.
  */
-int blob_writer_read(struct blob_writer *writer, uint64_t chunk_id, uint64_t position, uint32_t size,
-                     void *to);
+int blob_writer_read(struct blob_writer *writer, uint64_t chunk_id, uint64_t position,
+                     uint32_t size, void *to);
 
 /* The chunk is known to the version now; drop what is held for it. */
 void blob_writer_forget(struct blob_writer *writer, uint64_t chunk_id);
@@ -114,9 +115,9 @@ void blob_writer_get_statistics(struct blob_writer *writer, struct blob_writer_s
  * Recovery: make a sealed chunk of <id>.open whose frames end at `end` (the highest position a
  * surviving reference reaches), after writing `pieces` (from the WAL) into it: cut to `end`, write
  * the trailer, fsync, 0444, rename, fsync the directory. A missing file with all bytes covered by
- * pieces is created. Safe to repeat after a crash in the middle, also after the rename. -EINVAL when
- * `end` leaves no content; ERROR_MISSING_CHUNK, ERROR_TRUNCATED or ERROR_CORRUPT when file and pieces
- * are not the whole of it; ERROR_FOREIGN, ERROR_VERSION_NEWER; what io gives.
+ * pieces is created. Safe to repeat after a crash in the middle, also after the rename. -EINVAL
+ * when `end` leaves no content; ERROR_MISSING_CHUNK, ERROR_TRUNCATED or ERROR_CORRUPT when file and
+ * pieces are not the whole of it; ERROR_FOREIGN, ERROR_VERSION_NEWER; what io gives.
  */
 int blob_recover_open_chunk(struct io *io, struct io_file *chunk_directory,
                             const uint8_t *store_uuid, uint64_t id, uint64_t end,

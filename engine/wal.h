@@ -9,16 +9,17 @@
  *             marks. A group is written whole and checksummed whole (with segment number and offset
  *             in the checksum, so that what an earlier use of the segment left is never taken for
  *             a record); recovery takes it whole or ends there.
- * Guarantees: after wal_write_group(sync) returned 0 the group and all before it survive power loss.
- *             Groups are contiguous; sequence numbers rise exactly, across groups.
+ * Guarantees: after wal_write_group(sync) returned 0 the group and all before it survive power
+ *             loss. Groups are contiguous; sequence numbers rise exactly, across groups.
  *             `durable <= written` always.
  * Rot:        every group carries the offset up to which the segment was synced when it was
  *             written. An unreadable group below an offset that a later valid group declares
  *             synced is not a torn tail: wal_replay() returns ERROR_CORRUPT and recovers nothing
  *             beyond it silently.
- * Errors:     the first write or sync error is kept and returned by every later call (P6). Not kept is
- *             a shortage (-ENOSPC, -EDQUOT, -ENOMEM, -EMFILE, -ENFILE) met while a segment is made, or
- *             memory is got, for a group of which nothing was written yet: the call may be repeated.
+ * Errors:     the first write or sync error is kept and returned by every later call (P6). Not kept
+ *             is a shortage (-ENOSPC, -EDQUOT, -ENOMEM, -EMFILE, -ENFILE) met while a segment is
+ *             made, or memory is got, for a group of which nothing was written yet: the call may be
+ *             repeated.
  * Threads:    wal_write_group, wal_roll and wal_retire: one caller at a time (the commit leader
  *             holds the right); statistics from any thread. A spare segment is prepared ahead by
  *             wal_prepare_spare(), from any one thread.
@@ -41,7 +42,7 @@ enum wal_entry_kind {
 struct wal_group {
     const struct blob_piece *pieces;
     size_t piece_count;
-    /* Entries, each: kind u8, size u32, first sequence u64, bytes (wal_entry_append writes them). */
+    /* Each: kind u8, size u32, first sequence u64, bytes (wal_entry_append() writes them). */
     struct slice entries;
     uint64_t first_sequence; /* of the first entry */
     uint64_t last_sequence;  /* of the last record */
@@ -66,22 +67,22 @@ int wal_entry_append(struct buffer *to, enum wal_entry_kind kind, uint64_t first
 /*
  * Write a group, moving to the next segment when it does not fit in the present one (a group larger
  * than a segment gets a segment of its own size); with `sync`, fdatasync. 0, the first error, a
- * shortage (see Errors), or -EFBIG (over 1 GiB; nothing was done). Numbers that do not continue those
- * of the group before, and malformed entries, are broken invariants.
+ * shortage (see Errors), or -EFBIG (over 1 GiB; nothing was done). Numbers that do not continue
+ * those of the group before, and malformed entries, are broken invariants.
  */
 int wal_write_group(struct wal *wal, const struct wal_group *group, bool sync);
 
 /* fdatasync what was written without. */
 int wal_sync(struct wal *wal);
 
-/* The next group goes to a new segment, numbered *ret_segment or, when making that one fails, higher.
- * No group before it is in such a segment. */
+/* The next group goes to a new segment, numbered *ret_segment or, when making that one fails,
+ * higher. No group before it is in such a segment. */
 int wal_roll(struct wal *wal, uint64_t *ret_segment);
 
 /* Segments below `segment` are needed no more: recycle or delete them. */
 int wal_retire(struct wal *wal, uint64_t segment);
 
-/* Make the next segment (create and zero-fill, or recycle) ahead of need; may be called any time. */
+/* Make the next segment (create and zero-fill, or recycle) ahead of need, at any time. */
 int wal_prepare_spare(struct wal *wal);
 
 struct wal_statistics {
@@ -116,10 +117,10 @@ struct wal_replay_result {
 };
 
 /*
- * Replay, in order, every group of segments >= `first_segment`. A callback's non-zero return ends it
- * and is returned. Missing segments in the middle, sequence numbers that do not continue, groups
- * that are damaged although a later one declares them synced: ERROR_CORRUPT (logged with
- * segment and offset). ERROR_VERSION_NEWER, ERROR_FOREIGN. Writes nothing.
+ * Replay, in order, every group of segments >= `first_segment`. A callback's non-zero return ends
+ * it and is returned. Missing segments in the middle, sequence numbers that do not continue, groups
+ * that are damaged although a later one declares them synced: ERROR_CORRUPT (logged with segment
+ * and offset). ERROR_VERSION_NEWER, ERROR_FOREIGN. Writes nothing.
  */
 int wal_replay(struct io *io, struct io_file *directory, const uint8_t *store_uuid,
                uint64_t first_segment, const struct wal_replay_callbacks *callbacks,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blob_fixture.h - a blob writer in a temporary directory, and frames whose bytes follow from a number
+ * blob_fixture.h - a blob writer in a temporary directory, and frames whose bytes follow from a
+ * number
  */
 #ifndef VARVE_TESTS_LIB_BLOB_FIXTURE_H
 #define VARVE_TESTS_LIB_BLOB_FIXTURE_H

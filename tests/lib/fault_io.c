@@ -40,7 +40,7 @@ static struct io *inner_of(struct io *io)
     return fault_of(io)->inner;
 }
 
-/* Count an attempt: 0 or the error to return; *size (may be NULL) is lowered where it is to be cut. */
+/* Count an attempt: 0 or the error to return; *size (may be NULL) is lowered to be cut. */
 static int attempt(struct io *io, enum fault_call call, size_t *size)
 {
     struct fault_io *fault = fault_of(io);

@@ -4,8 +4,8 @@
  *
  * Each kind of call is counted by attempts (a write that the wrapper io_write() continues counts
  * twice). A plan for a kind says at which attempt, counted from when it is set, what happens: the
- * call fails, once or from then on for ever; a transfer is cut short; the call waits until it is let
- * go. One plan a kind. Where all calls together are to be counted, see test_fault_io.h.
+ * call fails, once or from then on for ever; a transfer is cut short; the call waits until it is
+ * let go. One plan a kind. Where all calls together are to be counted, see test_fault_io.h.
  *
  * Threads: any.
  */
@@ -45,8 +45,8 @@ void fault_io_fail(struct fault_io *fault, enum fault_call call, uint64_t nth, i
 void fault_io_cut(struct fault_io *fault, enum fault_call call, uint64_t nth, size_t size,
                   bool for_ever);
 
-/* Attempt `nth` and all later ones wait, until fault_io_clear() lets them go or fault_io_fail() makes
- * them fail. */
+/* Attempt `nth` and all later ones wait, until fault_io_clear() lets them go or fault_io_fail()
+ * makes them fail. */
 void fault_io_stall(struct fault_io *fault, enum fault_call call, uint64_t nth);
 
 /* Return when a call stalls. */
@@ -55,8 +55,8 @@ void fault_io_wait_stalled(struct fault_io *fault);
 /* Forget the plan for `call` and let go who waits. */
 void fault_io_clear(struct fault_io *fault, enum fault_call call);
 
-/* Every read of the byte at `offset` of any file gives it with the bits of `mask` turned over; 0: none
- * any more. */
+/* Every read of the byte at `offset` of any file gives it with the bits of `mask` turned over; 0:
+ * none any more. */
 void fault_io_rot(struct fault_io *fault, uint64_t offset, uint8_t mask);
 
 /* The free space that io_space() reports from now on; UINT64_MAX: the true one. */

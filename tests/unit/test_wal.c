@@ -624,8 +624,8 @@ static void half_prepared_segments_are_ignored(void **state)
 
 #define TORN_GROUPS 5
 
-/* Groups 1 .. TORN_GROUPS, all synced, then one of 5,000 bytes that the disk tore: each 512-byte sector
- * of it is there or not. */
+/* Groups 1 .. TORN_GROUPS, all synced, then one of 5,000 bytes that the disk tore: each 512-byte
+ * sector of it is there or not. */
 static void torn_tail(bool from_front)
 {
     struct fixture fixture;
