@@ -196,6 +196,20 @@ int mountinfo_is_mounted(uint64_t id)
     return error < 0 ? error : count.mounts > 0;
 }
 
+static int mountinfo_match_source(void *context, const struct mountinfo *mount)
+{
+    return strcmp(mount->type, MOUNTINFO_TYPE) == 0 && strcmp(mount->source, context) == 0;
+}
+
+int mountinfo_has_source(const char *source)
+{
+    char *copy = strdup(source);
+    int result = copy != NULL ? mountinfo_each(mountinfo_match_source, copy) : -ENOMEM;
+
+    free(copy);
+    return result;
+}
+
 void mountinfo_free(struct mountinfo *mount)
 {
     free(mount->mount_point);

@@ -37,6 +37,9 @@ int mountinfo_count_children(uint64_t id);
 /* 1 while a mount has the id, 0, or negative on trouble. */
 int mountinfo_is_mounted(uint64_t id);
 
+/* 1 while a mount of Varve shows this source, 0, or negative on trouble. */
+int mountinfo_has_source(const char *source);
+
 void mountinfo_free(struct mountinfo *mount); /* accepts a zeroed one */
 
 /* Parse one line in place; false when it is not a line of the table. The strings point into it. For

@@ -111,6 +111,14 @@ static void a_name_that_only_begins_alike_is_another_path(void **state)
     mountinfo_free(&mount);
 }
 
+static void a_source_is_found_only_on_mounts_of_varve(void **state)
+{
+    (void)state;
+    /* Every system has it, of another type. */
+    assert_int_equal(mountinfo_has_source("proc"), 0);
+    assert_int_equal(mountinfo_has_source("/no/such/store"), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -120,6 +128,7 @@ int main(void)
         cmocka_unit_test(other_lines_are_refused),
         cmocka_unit_test(the_root_is_mounted_and_holds_what_nothing_else_holds),
         cmocka_unit_test(a_name_that_only_begins_alike_is_another_path),
+        cmocka_unit_test(a_source_is_found_only_on_mounts_of_varve),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
