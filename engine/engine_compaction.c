@@ -288,7 +288,7 @@ static int compaction_seal_blobs(struct output *output, struct chunk_identity **
 {
     if (output->blobs == NULL)
         return 0;
-    blob_writer_roll(output->blobs);
+    (void)blob_writer_roll(output->blobs);
     return blob_writer_seal(output->blobs, UINT64_MAX, ret_sealed, ret_count);
 }
 
@@ -387,38 +387,52 @@ static int compaction_run(struct engine *engine, const struct compaction *compac
 /* ---- which chunks to collect ---- */
 
 /* Chunks that a checkpoint links keep their bytes whatever we do: copying out of them frees
- * nothing. */
-static size_t drop_linked(struct engine *engine, uint64_t *ids, size_t count)
+ * nothing. Those of `all`, by rising id, into `pinned`. */
+static size_t find_linked(struct engine *engine, const struct chunk_identity *all, size_t count,
+                          uint64_t *pinned)
 {
-    size_t kept = 0;
+    size_t linked = 0;
 
     for (size_t i = 0; i < count; i++) {
-        struct chunk_identity identity;
         char name[CHUNK_NAME_SIZE];
         struct stat status;
 
-        if (!catalogue_find(engine, ids[i], &identity))
-            continue;
-        chunk_name(name, &identity);
-        if (io_stat_at(engine->io, engine->store->chunks, name, &status) == 0 &&
-            status.st_nlink == 1)
-            ids[kept++] = ids[i];
+        chunk_name(name, &all[i]);
+        if (io_stat_at(engine->io, engine->store->chunks, name, &status) != 0 ||
+            status.st_nlink > 1)
+            pinned[linked++] = all[i].id;
     }
-    return kept;
+    return linked;
 }
 
+static size_t pick_chunks(struct engine *engine, const struct version *version,
+                          const struct chunk_identity *all, size_t all_count,
+                          const uint64_t *pinned, size_t pinned_count, uint64_t *ids)
+{
+    return compaction_pick_blobs(version, all, all_count, pinned, pinned_count,
+                                 engine->store->format.chunk_size_bytes, COLLECT_LIVE_PERCENT_MAX,
+                                 ids, COLLECT_CHUNKS_MAX);
+}
+
+/* Pinned chunks are left out before the choice, not after it: what is left of a choice would be
+ * collected again and again, each time into a fresh small chunk that the next choice finds. */
 static size_t choose_chunks(struct engine *engine, const struct version *version, uint64_t *ids)
 {
     struct chunk_identity *all;
-    size_t all_count, count;
+    uint64_t *pinned;
+    size_t all_count, count = 0;
 
     if (catalogue_copy(engine, &all, &all_count) < 0)
         return 0;
-    count = compaction_pick_blobs(version, all, all_count, NULL, 0,
-                                  engine->store->format.chunk_size_bytes, COLLECT_LIVE_PERCENT_MAX,
-                                  ids, COLLECT_CHUNKS_MAX);
+    pinned = malloc((all_count + 1) * sizeof *pinned);
+    if (pinned != NULL && pick_chunks(engine, version, all, all_count, NULL, 0, ids) > 0) {
+        size_t pinned_count = find_linked(engine, all, all_count, pinned);
+
+        count = pick_chunks(engine, version, all, all_count, pinned, pinned_count, ids);
+    }
+    free(pinned);
     free(all);
-    return drop_linked(engine, ids, count);
+    return count;
 }
 
 /* ---- the thread ---- */
