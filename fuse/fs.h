@@ -160,6 +160,10 @@ int fs_set_flags(struct fs *fs, uint64_t node, uint32_t flags, const struct fs_c
  * The handle is opaque. In a snapshot the handle pins the snapshot's view. -EROFS for writing
  * there. */
 int fs_open_file(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_handle);
+/* Do the file's own flags allow opening it with these O_* flags? -EPERM: writing to an immutable
+ * file, or to an append-only one otherwise than at its end. Kept to opening, as elsewhere: it is
+ * the kernel's caller that must hear of it, and what writes is asked again. */
+int fs_check_open(struct fs *fs, uint64_t node, int flags);
 void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle);
 
 /* Bytes read (short only at the end of the file); holes are zeros. -EISDIR, -EIO ... */

@@ -34,6 +34,11 @@ static int check_flags(const struct fs_inode *inode, unsigned mask)
 
     if ((inode->flags & FS_IMMUTABLE_FL) != 0)
         return -EPERM;
+    /* The kernel says "a time" also when it says "now"; touching is not setting by hand. */
+    if ((mask & FS_SETATTR_ATIME_NOW) != 0)
+        mask &= ~(unsigned)FS_SETATTR_ATIME;
+    if ((mask & FS_SETATTR_MTIME_NOW) != 0)
+        mask &= ~(unsigned)FS_SETATTR_MTIME;
     return (inode->flags & FS_APPEND_FL) != 0 && (mask & by_hand) != 0 ? -EPERM : 0;
 }
 

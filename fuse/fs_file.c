@@ -8,6 +8,7 @@
 #include "fuse/fs_data.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 
 #define HANDLE_READ  UINT64_C(1)
@@ -67,6 +68,23 @@ int fs_open_file(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_hand
     if (writable)
         return -EROFS;
     return open_in_snapshot(fs, node, ret_handle);
+}
+
+int fs_check_open(struct fs *fs, uint64_t node, int flags)
+{
+    struct fs_entry entry;
+    int result;
+
+    if ((flags & O_ACCMODE) == O_RDONLY)
+        return 0;
+    result = fs_getattr(fs, node, &entry);
+    if (result < 0)
+        return result;
+    if (entry.attribute.flags & FS_IMMUTABLE_FL)
+        return -EPERM;
+    if ((entry.attribute.flags & FS_APPEND_FL) && (flags & (O_APPEND | O_TRUNC)) != O_APPEND)
+        return -EPERM;
+    return 0;
 }
 
 void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle)

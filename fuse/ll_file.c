@@ -55,8 +55,10 @@ void ll_file_close(struct ll *ll, uint64_t node, int flags, uint64_t handle)
 void ll_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
 {
     struct ll *ll = ll_of(request);
-    int error = ll_file_open(ll, node, info->flags, info);
+    int error = fs_check_open(ll->fs, node, info->flags);
 
+    if (error == 0)
+        error = ll_file_open(ll, node, info->flags, info);
     if (error < 0)
         ll_reply_error(request, error);
     else if (fuse_reply_open(request, info) != 0)

@@ -4,6 +4,7 @@
  *
  * A crash is a child process that ends without closing anything.
  */
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -573,6 +574,42 @@ static void immutable_and_append_only_are_honoured(void **state)
     assert_int_equal(fs_unlink(fixture->fs, directory, "old", NULL), 0);
 }
 
+static void immutable_and_append_only_files_are_not_opened_for_more_than_they_allow(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
+
+    assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR | O_TRUNC), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_check_open(fixture->fs, file, O_RDONLY), 0);
+    assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY), -EPERM);
+    assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR | O_APPEND), -EPERM);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_check_open(fixture->fs, file, O_RDONLY), 0);
+    assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR), -EPERM);
+    assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY | O_APPEND), 0);
+    assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY | O_APPEND | O_TRUNC), -EPERM);
+}
+
+static void an_append_only_file_may_be_touched_but_not_dated(void **state)
+{
+    const unsigned given = FS_SETATTR_ATIME | FS_SETATTR_MTIME;
+    struct fs_setattr times = {.mask = given | FS_SETATTR_ATIME_NOW | FS_SETATTR_MTIME_NOW};
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
+    struct fs_entry entry;
+
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), 0);
+    times.mask = given | FS_SETATTR_ATIME_NOW;
+    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
+    times.mask = given;
+    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &fs_fixture_root), 0);
+    times.mask = given | FS_SETATTR_ATIME_NOW | FS_SETATTR_MTIME_NOW;
+    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
+}
+
 static void new_files_inherit_the_flags_that_are_passed_on(void **state)
 {
     struct fs_fixture *fixture = *state;
@@ -1008,6 +1045,8 @@ int main(void)
         FS_FIXTURE_TEST(a_new_owner_loses_the_old_ones_privileges),
         FS_FIXTURE_TEST(truncation_cuts_and_extends),
         FS_FIXTURE_TEST(immutable_and_append_only_are_honoured),
+        FS_FIXTURE_TEST(immutable_and_append_only_files_are_not_opened_for_more_than_they_allow),
+        FS_FIXTURE_TEST(an_append_only_file_may_be_touched_but_not_dated),
         FS_FIXTURE_TEST(new_files_inherit_the_flags_that_are_passed_on),
         FS_FIXTURE_TEST(statfs_tells_of_the_disk_below),
         FS_FIXTURE_TEST(children_of_a_directory_have_neighbouring_numbers),
