@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -31,6 +32,20 @@ struct ll_pages {
     size_t count, left;
     bool stopping;
 };
+
+/* ---- descriptors of this thread's table ----
+ *
+ * By bare system calls: ThreadSanitizer takes a number for one descriptor in the whole process. */
+
+static int ll_pages_open_directory(const char *path)
+{
+    return (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+static void ll_pages_close(int descriptor)
+{
+    (void)syscall(SYS_close, descriptor);
+}
 
 /* ---- one node ---- */
 
@@ -60,18 +75,20 @@ static bool ll_pages_flush_one(int root, const struct ll_pages_node *node)
     if (descriptor < 0)
         return false;
     flushed = fsync(descriptor) == 0;
-    (void)close(descriptor);
+    ll_pages_close(descriptor);
     return flushed;
 }
 
 /* The mount's root, or -1: another mount may lie on top of it. */
 static int ll_pages_open_root(struct ll_pages *pages)
 {
-    int root = open(pages->ll->options->mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct stat status;
+    int root = ll_pages_open_directory(pages->ll->options->mount_point);
+    struct statx status;
 
-    if (root >= 0 && (fstat(root, &status) != 0 || status.st_dev != pages->device)) {
-        (void)close(root);
+    if (root >= 0 &&
+        (statx(root, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) != 0 ||
+         makedev(status.stx_dev_major, status.stx_dev_minor) != pages->device)) {
+        ll_pages_close(root);
         return -1;
     }
     return root;
@@ -103,7 +120,7 @@ static size_t ll_pages_flush_all(struct ll_pages *pages, struct ll_pages_node *n
         if (!ll_pages_flush_one(root, &nodes[i]))
             nodes[left++] = nodes[i];
     }
-    (void)close(root);
+    ll_pages_close(root);
     return left;
 }
 
