@@ -343,12 +343,17 @@ int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t si
     return error;
 }
 
-void blob_writer_roll(struct blob_writer *writer)
+uint64_t blob_writer_roll(struct blob_writer *writer)
 {
+    uint64_t id;
+
     lock_acquire(&writer->lock);
     if (writer->open != NULL && writer->open->frames > 0)
         end_open_chunk_locked(writer);
+    /* A chunk that was begun for a frame which still waits for room stays open: it comes later. */
+    id = writer->open != NULL ? writer->open->id - 1 : writer->last_id;
     lock_release(&writer->lock);
+    return id;
 }
 
 uint64_t blob_writer_last_id(struct blob_writer *writer)

@@ -78,8 +78,10 @@ int blob_writer_take_pieces(struct blob_writer *writer, uint64_t up_to_id, size_
 /* Write and fdatasync everything appended so far, in every unsealed chunk. */
 int blob_writer_sync(struct blob_writer *writer);
 
-/* End the open chunk if it has frames: later appends go to a new one. No I/O. */
-void blob_writer_roll(struct blob_writer *writer);
+/* End the open chunk if it has frames: later appends go to a new one. Returns an id that parts
+ * them: every frame appended before lies in a chunk with at most this id, every later one above.
+ * (Asked for afterwards, blob_writer_last_id() may name a chunk begun since.) No I/O. */
+uint64_t blob_writer_roll(struct blob_writer *writer);
 
 /*
  * Seal all chunks that ended (by size or roll) and whose id is <= `up_to_id`: write the rest, the
@@ -91,8 +93,7 @@ void blob_writer_roll(struct blob_writer *writer);
 int blob_writer_seal(struct blob_writer *writer, uint64_t up_to_id,
                      struct chunk_identity **identities, size_t *count);
 
-/* The id of the newest chunk started so far (0: none yet). After blob_writer_roll() every frame
- * appended earlier lies in a chunk with at most this id. */
+/* The id of the newest chunk started so far (0: none yet). */
 uint64_t blob_writer_last_id(struct blob_writer *writer);
 
 /*

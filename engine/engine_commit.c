@@ -160,8 +160,7 @@ int engine_freeze_locked(struct engine *engine, struct checkpoint *checkpoint)
     generation->memtable = memtable_ref(old->memtables[0]);
     generation->last_sequence = engine->next_sequence - 1;
     generation->checkpoint = checkpoint;
-    blob_writer_roll(engine->blob_writer);
-    generation->blob_last_id = blob_writer_last_id(engine->blob_writer);
+    generation->blob_last_id = blob_writer_roll(engine->blob_writer);
 
     engine->fill->blob_last_id = generation->blob_last_id;
     engine->fill->ended = generation;

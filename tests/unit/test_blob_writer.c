@@ -577,6 +577,45 @@ static void r04_a_stalled_disk_makes_appends_wait_within_bounds(void **state)
     blob_fixture_close(&fixture);
 }
 
+static void *append_one_frame(void *argument)
+{
+    struct blob_fixture *fixture = argument;
+    static struct blob_ref ref;
+
+    return blob_fixture_append(fixture, FRAME_SIZE, 1, &ref) == 0 ? &ref : NULL;
+}
+
+/* The log gives up what it holds for chunks up to the id that a roll returns: a frame that comes
+ * later must not be among them, not even one that has begun its chunk and waits for room. */
+static void a_roll_parts_earlier_frames_from_later_ones(void **state)
+{
+    struct blob_fixture fixture;
+    struct blob_ref first;
+    uint64_t boundary;
+    pthread_t thread;
+    void *later;
+
+    (void)state;
+    blob_fixture_open(&fixture, IO_BACKEND_SYNC, 64 * BLOB_MEBIBYTE, 3, 0);
+    assert_int_equal(blob_writer_roll(fixture.writer), 0);
+    fault_io_stall(fixture.fault, FAULT_WRITE, 1);
+    /* Three buffers hold 23 frames and the chunk's header. */
+    for (int i = 0; i < 23; i++)
+        assert_int_equal(blob_fixture_append(&fixture, FRAME_SIZE, 1, &first), 0);
+    assert_int_equal(blob_writer_roll(fixture.writer), first.chunk_id);
+    assert_int_equal(pthread_create(&thread, NULL, append_one_frame, &fixture), 0);
+    while (statistics_of(&fixture).waits == 0)
+        usleep(1000);
+    assert_true(blob_writer_last_id(fixture.writer) > first.chunk_id);
+    boundary = blob_writer_roll(fixture.writer);
+    fault_io_clear(fixture.fault, FAULT_WRITE);
+    assert_int_equal(pthread_join(thread, &later), 0);
+    assert_non_null(later);
+    assert_true(first.chunk_id <= boundary);
+    assert_true(((const struct blob_ref *)later)->chunk_id > boundary);
+    blob_fixture_close(&fixture);
+}
+
 static void a_full_file_system_is_reported_at_the_append_and_not_kept(void **state)
 {
     struct blob_fixture fixture;
@@ -734,6 +773,7 @@ int main(void)
         cmocka_unit_test(a_sync_that_fails_fails_for_all_who_wait_for_it),
         cmocka_unit_test(a_failed_write_wakes_who_waits_for_room),
         cmocka_unit_test(r04_a_stalled_disk_makes_appends_wait_within_bounds),
+        cmocka_unit_test(a_roll_parts_earlier_frames_from_later_ones),
         cmocka_unit_test(a_full_file_system_is_reported_at_the_append_and_not_kept),
         cmocka_unit_test(r15_cut_and_interrupted_writes_are_continued),
         cmocka_unit_test(open_refuses_what_cannot_work),
