@@ -35,15 +35,27 @@ static void ll_get_flags(fuse_req_t request, uint64_t node, size_t out_size)
         (void)fuse_reply_ioctl(request, 0, &entry.attribute.flags, sizeof entry.attribute.flags);
 }
 
-static void ll_set_flags(fuse_req_t request, uint64_t node, const void *in, size_t in_size)
+/* The kernel keeps the attributes, and does not know that setting flags changes ctime. Only those
+ * are dropped, which waits for nothing, so it may be done here: before the caller goes on. */
+static int ll_change_flags(fuse_req_t request, uint64_t node, uint32_t flags)
 {
     struct fs_caller caller = ll_caller(request);
+    struct ll *ll = ll_of(request);
+    int error = fs_set_flags(ll->fs, node, flags, &caller);
+
+    if (error == 0)
+        (void)fuse_lowlevel_notify_inval_inode(ll->session, node, -1, 0);
+    return error;
+}
+
+static void ll_set_flags(fuse_req_t request, uint64_t node, const void *in, size_t in_size)
+{
     uint32_t flags;
     int error = -EINVAL;
 
     if (in_size >= sizeof flags) {
         memcpy(&flags, in, sizeof flags);
-        error = fs_set_flags(ll_of(request)->fs, node, flags, &caller);
+        error = ll_change_flags(request, node, flags);
     }
     if (error < 0)
         ll_reply_error(request, error);
@@ -73,7 +85,6 @@ static void ll_get_extended(fuse_req_t request, uint64_t node, size_t out_size)
 static void ll_set_extended(fuse_req_t request, uint64_t node, const void *in, size_t in_size)
 {
     struct fs *fs = ll_of(request)->fs;
-    struct fs_caller caller = ll_caller(request);
     struct fsxattr attributes;
     struct fs_entry entry;
     int error = -EINVAL;
@@ -96,7 +107,7 @@ static void ll_set_extended(fuse_req_t request, uint64_t node, const void *in, s
         /* HASATTR only informs. */
         error = (attributes.fsx_xflags & ~(uint32_t)FS_XFLAG_HASATTR) != 0
                     ? -EOPNOTSUPP
-                    : fs_set_flags(fs, node, entry.attribute.flags, &caller);
+                    : ll_change_flags(request, node, entry.attribute.flags);
     }
     if (error < 0)
         ll_reply_error(request, error);
