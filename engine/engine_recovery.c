@@ -425,15 +425,18 @@ static int replay_mark(struct recovery *recovery, const struct wal_replay_entry 
 
     if (result < 0)
         return result;
+    /* The manifest does not know it: it learns of a mark in the commit that moves the tables'
+     * highest sequence number past it. (The id tells nothing: it was taken before the mark was
+     * written, and any commit in between has stored the next one; nor are marks in order of their
+     * ids.) */
     result = checkpoint_mark_decode(entry->bytes, checkpoint);
     checkpoint->record.sequence = entry->first_sequence;
-    if (result == 0 && checkpoint->record.id >= recovery->engine->next_checkpoint_id)
+    if (result == 0)
         result = open_memtable(recovery, entry->first_sequence, &target);
-    else if (result == 0)
-        goto out; /* the manifest knows it */
     if (result < 0)
         goto out;
-    recovery->engine->next_checkpoint_id = checkpoint->record.id + 1;
+    if (checkpoint->record.id >= recovery->engine->next_checkpoint_id)
+        recovery->engine->next_checkpoint_id = checkpoint->record.id + 1;
     target->checkpoint = checkpoint;
     target->last_sequence = entry->first_sequence;
     checkpoint = NULL;
