@@ -37,9 +37,12 @@ static int count_mapped(const struct fs_change *change, uint64_t start, uint64_t
 
 static int check_space(const struct fs_change *change, uint64_t start, uint64_t end)
 {
+    struct engine *engine = change->edit.fs->engine;
     uint64_t total, free_bytes, available, mapped;
-    int result = engine_space(change->edit.fs->engine, &total, &free_bytes, &available);
+    int result = engine_space_check(engine);
 
+    if (result == 0)
+        result = engine_space(engine, &total, &free_bytes, &available);
     if (result < 0 || end - start <= available)
         return result;
     result = count_mapped(change, start, end, &mapped);

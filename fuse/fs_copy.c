@@ -214,6 +214,8 @@ int64_t fs_copy_range(struct fs *fs, uint64_t from_node, uint64_t from_handle, u
     if (!fs_node_is_live(to_node) || fs->read_only)
         return -EROFS;
     result = check_ranges(from_node, from_offset, to_node, to_offset, length);
+    if (result == 0)
+        result = engine_space_check(fs->engine);
     if (result < 0)
         return result;
     if (copy.from_live)

@@ -233,7 +233,9 @@ int64_t fs_write(struct fs *fs, uint64_t node, const void *data, size_t size_byt
 
     if (size_bytes == 0)
         return 0;
-    result = fs_change_begin(fs, node, &change);
+    result = engine_space_check(fs->engine);
+    if (result == 0)
+        result = fs_change_begin(fs, node, &change);
     if (result < 0)
         return result;
     if (append)
