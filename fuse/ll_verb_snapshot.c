@@ -188,19 +188,12 @@ int ll_verb_snapshot_usage(struct ll *ll, const json_t *request, json_t *reply)
     return error;
 }
 
-static int ll_delete_one(struct ll *ll, const char *name, json_t *results)
+int ll_verb_delete_snapshot(struct ll *ll, const char *name)
 {
-    json_t *result = json_object();
-    int deleted = fs_snapshot_delete(ll->fs, name);
-    int error;
+    int error = fs_snapshot_delete(ll->fs, name);
 
-    if (deleted == 0)
+    if (error == 0)
         ll_snapshot_changed(ll, name);
-    if (result == NULL || json_array_append_new(results, result) != 0)
-        return -ENOMEM;
-    error = ll_verb_set_text(result, "name", name);
-    if (error == 0 && deleted < 0)
-        error = ll_verb_set_text(result, "error", error_text(deleted));
     return error;
 }
 
@@ -217,7 +210,8 @@ int ll_verb_snapshot_delete(struct ll *ll, const json_t *request, json_t *reply)
     if (error < 0)
         return error;
     for (size_t i = 0; error == 0 && i < names.count; i++)
-        error = ll_delete_one(ll, names.names[i], results);
+        error = ll_verb_add_result(results, names.names[i],
+                                   ll_verb_delete_snapshot(ll, names.names[i]));
     free(names.names);
     return error;
 }

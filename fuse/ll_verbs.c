@@ -28,6 +28,22 @@ int ll_verb_set_time(json_t *object, const char *key, struct timespec time)
     return ll_verb_set_text(object, key, text);
 }
 
+int ll_verb_add_result(json_t *results, const char *name, int result)
+{
+    json_t *object = json_object();
+    int error;
+
+    if (json_array_append_new(results, object) != 0)
+        return -ENOMEM;
+    error = ll_verb_set_text(object, "name", name);
+    if (error == 0 && result < 0)
+        error = ll_verb_set_text(object, "error",
+                                 result == -ENOENT    ? "no such snapshot"
+                                 : result == -ENODATA ? "there is no such hold on it"
+                                                      : error_text(result));
+    return error;
+}
+
 static int ll_verb_sync(struct ll *ll, const json_t *request, json_t *reply)
 {
     (void)request;
@@ -82,6 +98,9 @@ static const struct ll_verb verbs[] = {
     {"snapshot_usage", true, false, ll_verb_snapshot_usage},
     {"snapshot_delete", true, false, ll_verb_snapshot_delete},
     {"snapshot_rename", true, false, ll_verb_snapshot_rename},
+    {"snapshot_hold", true, false, ll_verb_snapshot_hold},
+    {"snapshot_release", true, false, ll_verb_snapshot_release},
+    {"snapshot_prune", true, false, ll_verb_snapshot_prune},
 };
 
 const struct ll_verb *ll_verb_find(const char *name)

@@ -27,8 +27,12 @@ const struct ll_verb *ll_verb_find(const char *name); /* NULL: no such verb */
 int ll_verb_set_number(json_t *object, const char *key, uint64_t value);
 int ll_verb_set_text(json_t *object, const char *key, const char *text);
 int ll_verb_set_time(json_t *object, const char *key, struct timespec time);
+/* Append {"name": name} to the array, with "error" when `result` is one. */
+int ll_verb_add_result(json_t *results, const char *name, int result);
+/* Delete one and tell the kernel; 0 or the error of fs_snapshot_delete(). (ll_verb_snapshot.c) */
+int ll_verb_delete_snapshot(struct ll *ll, const char *name);
 
-/* ll_verb_stats.c, ll_verb_snapshot.c */
+/* ll_verb_stats.c, ll_verb_snapshot.c, ll_verb_retention.c */
 int ll_verb_stats(struct ll *ll, const json_t *request, json_t *reply);
 int ll_verb_snapshot_create(struct ll *ll, const json_t *request, json_t *reply);
 int ll_verb_snapshot_wait(struct ll *ll, const json_t *request, json_t *reply);
@@ -36,5 +40,8 @@ int ll_verb_snapshot_list(struct ll *ll, const json_t *request, json_t *reply);
 int ll_verb_snapshot_usage(struct ll *ll, const json_t *request, json_t *reply);
 int ll_verb_snapshot_delete(struct ll *ll, const json_t *request, json_t *reply);
 int ll_verb_snapshot_rename(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_hold(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_release(struct ll *ll, const json_t *request, json_t *reply);
+int ll_verb_snapshot_prune(struct ll *ll, const json_t *request, json_t *reply);
 
 #endif

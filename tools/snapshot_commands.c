@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * snapshot_commands.c - varve snapshot create, delete, rename
+ * snapshot_commands.c - varve snapshot create, delete, rename; what the other verbs share with them
  */
 #include "tools/snapshot_commands.h"
 
@@ -17,20 +17,7 @@
 #include "tools/exit_code.h"
 #include "tools/output.h"
 
-#define NAMES_MAX 4096
-
-enum { KEY_TAG = 0x2000 };
-
-struct snapshot_arguments {
-    struct command_options common;
-    size_t minimum, maximum; /* how many words */
-    const char *missing;     /* what to ask for when there are fewer */
-    const char *words[NAMES_MAX];
-    size_t count;
-    json_t *tags;
-};
-
-static const struct argp_child common_children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
+const struct argp_child snapshot_common_children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
 
 static void snapshot_parse_tag(const struct argp_state *state, const char *word)
 {
@@ -47,7 +34,7 @@ static void snapshot_parse_tag(const struct argp_state *state, const char *word)
         command_usage(state, "a tag's key and value are UTF-8");
 }
 
-static error_t snapshot_parse(int key, char *argument, struct argp_state *state)
+error_t snapshot_parse(int key, char *argument, struct argp_state *state)
 {
     struct snapshot_arguments *arguments = state->input;
 
@@ -55,7 +42,7 @@ static error_t snapshot_parse(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->common;
         break;
-    case KEY_TAG:
+    case SNAPSHOT_KEY_TAG:
         snapshot_parse_tag(state, argument);
         break;
     case ARGP_KEY_ARG:
@@ -73,19 +60,17 @@ static error_t snapshot_parse(int key, char *argument, struct argp_state *state)
     return 0;
 }
 
-/* {"verb": verb}; NULL: out of memory. */
-static json_t *snapshot_request(const char *verb)
+json_t *snapshot_request(const char *verb)
 {
     return json_pack("{s:s}", "verb", verb);
 }
 
-static int snapshot_set_name(json_t *object, const char *key, const char *name)
+int snapshot_set_name(json_t *object, const char *key, const char *name)
 {
     return control_json_set_bytes(object, key, name, strlen(name));
 }
 
-/* Write a name that came in a reply, byte for byte. */
-static void snapshot_print_name(const json_t *object)
+void snapshot_print_name(const json_t *object)
 {
     char name[SNAPSHOT_NAME_SIZE_MAX + 1];
     int size = control_json_get_bytes(object, "name", name, sizeof name);
@@ -118,7 +103,8 @@ static int snapshot_create_and_wait(const struct snapshot_arguments *arguments, 
 static int snapshot_create_run(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"tag", KEY_TAG, "KEY=VALUE", 0, "note this with the snapshot (may be repeated)", 0},
+        {"tag", SNAPSHOT_KEY_TAG, "KEY=VALUE", 0, "note this with the snapshot (may be repeated)",
+         0},
         {0},
     };
     static const struct argp argp = {
@@ -127,7 +113,7 @@ static int snapshot_create_run(int argc, char **argv)
         .args_doc = "MNT [NAME]",
         .doc = "Create a snapshot, wait until its directory in the store is complete, and print "
                "its name. The default name is the present time, UTC.",
-        .children = common_children,
+        .children = snapshot_common_children,
     };
     struct snapshot_arguments arguments = {.minimum = 1, .maximum = 2, .missing = "MNT"};
     json_t *reply;
@@ -156,7 +142,7 @@ static int snapshot_create_run(int argc, char **argv)
 
 /* ---- delete ---- */
 
-static json_t *snapshot_request_names(const char *verb, const struct snapshot_arguments *arguments)
+json_t *snapshot_request_names(const char *verb, const struct snapshot_arguments *arguments)
 {
     json_t *request = snapshot_request(verb), *names = json_array();
 
@@ -170,29 +156,52 @@ static json_t *snapshot_request_names(const char *verb, const struct snapshot_ar
     return request;
 }
 
+/* Held ones are not deleted: each is named. */
+static int snapshot_report_held(const json_t *held)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    const json_t *object;
+    size_t index;
+
+    json_array_foreach(held, index, object)
+    {
+        if (control_json_get_bytes(object, "name", name, sizeof name) > 0)
+            output_error("snapshot %s is held: it would not be deleted", name);
+    }
+    return json_array_size(held) > 0 ? EXIT_CODE_FAILED : EXIT_CODE_OK;
+}
+
+void snapshot_print_freed(const json_t *reply)
+{
+    json_int_t freed = json_integer_value(json_object_get(reply, "freed_bytes"));
+    char size[OUTPUT_SIZE_TEXT];
+
+    (void)printf("would free %" JSON_INTEGER_FORMAT " bytes (%s)\n", freed,
+                 output_size((uint64_t)freed, size));
+}
+
 static int snapshot_delete_preview(const struct snapshot_arguments *arguments)
 {
     json_t *reply;
-    char size[OUTPUT_SIZE_TEXT];
-    json_int_t freed;
+    int status;
 
     if (control_call_or_complain(arguments->words[0],
                                  snapshot_request_names("snapshot_usage", arguments),
                                  "measure the snapshots", &reply) < 0)
         return EXIT_CODE_FAILED;
-    freed = json_integer_value(json_object_get(reply, "freed_bytes"));
+    status = snapshot_report_held(json_object_get(reply, "held"));
     (void)json_object_del(reply, "ok");
     if (arguments->common.json) {
         output_json(reply);
-        return EXIT_CODE_OK;
+        return status;
     }
+    snapshot_print_freed(reply);
     json_decref(reply);
-    (void)printf("would free %" JSON_INTEGER_FORMAT " bytes (%s)\n", freed,
-                 output_size((uint64_t)freed, size));
-    return EXIT_CODE_OK;
+    return status;
 }
 
-static int snapshot_delete_report(const struct snapshot_arguments *arguments, json_t *reply)
+int snapshot_report_results(const struct snapshot_arguments *arguments, json_t *reply,
+                            const char *what, const char *done)
 {
     const json_t *results = json_object_get(reply, "results"), *result;
     char name[SNAPSHOT_NAME_SIZE_MAX + 1];
@@ -206,12 +215,16 @@ static int snapshot_delete_report(const struct snapshot_arguments *arguments, js
         if (control_json_get_bytes(result, "name", name, sizeof name) < 0)
             continue;
         if (error != NULL) {
-            output_error("cannot delete snapshot %s: %s", name, error);
+            output_error("cannot %s snapshot %s: %s", what, name, error);
             status = EXIT_CODE_FAILED;
         } else if (arguments->common.verbose > 0 && !arguments->common.json) {
-            (void)printf("deleted %s\n", name);
+            (void)printf("%s %s\n", done, name);
         }
     }
+    (void)json_object_del(reply, "ok");
+    if (arguments->common.json)
+        output_json(json_incref(reply));
+    json_decref(reply);
     return status;
 }
 
@@ -222,12 +235,11 @@ static int snapshot_delete_run(int argc, char **argv)
         .args_doc = "MNT NAME...",
         .doc = "Delete snapshots. Their names go at once, their space comes back in the "
                "background. With -n only the bytes that deleting all of them frees are shown.",
-        .children = common_children,
+        .children = snapshot_common_children,
     };
     static struct snapshot_arguments arguments = {
-        .minimum = 2, .maximum = NAMES_MAX, .missing = "MNT or NAME"};
+        .minimum = 2, .maximum = SNAPSHOT_WORDS_MAX, .missing = "MNT or NAME"};
     json_t *reply;
-    int status;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
     if (arguments.common.dry_run)
@@ -236,12 +248,7 @@ static int snapshot_delete_run(int argc, char **argv)
                                  snapshot_request_names("snapshot_delete", &arguments),
                                  "delete snapshots", &reply) < 0)
         return EXIT_CODE_FAILED;
-    status = snapshot_delete_report(&arguments, reply);
-    (void)json_object_del(reply, "ok");
-    if (arguments.common.json)
-        output_json(json_incref(reply));
-    json_decref(reply);
-    return status;
+    return snapshot_report_results(&arguments, reply, "delete", "deleted");
 }
 
 /* ---- rename ---- */
@@ -252,7 +259,7 @@ static int snapshot_rename_run(int argc, char **argv)
         .parser = snapshot_parse,
         .args_doc = "MNT FROM TO",
         .doc = "Rename a snapshot.",
-        .children = common_children,
+        .children = snapshot_common_children,
     };
     struct snapshot_arguments arguments = {
         .minimum = 3, .maximum = 3, .missing = "MNT, FROM or TO"};
@@ -279,6 +286,9 @@ static const struct command snapshot_verbs[] = {
     {"list", snapshot_list_run, "list them"},
     {"delete", snapshot_delete_run, "delete some"},
     {"rename", snapshot_rename_run, "rename one"},
+    {"hold", snapshot_hold_run, "keep some from being deleted"},
+    {"release", snapshot_release_run, "take holds away"},
+    {"prune", snapshot_prune_run, "delete all that no rule keeps"},
 };
 
 int command_snapshot(int argc, char **argv)
