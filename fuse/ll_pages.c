@@ -47,6 +47,26 @@ static void ll_pages_close(int descriptor)
     (void)syscall(SYS_close, descriptor);
 }
 
+/*
+ * Give the thread a table that keeps nothing open: not the device, and not the standard streams of
+ * whoever started the daemon, who may wait for their end.
+ */
+static bool ll_pages_own_table(void)
+{
+    int null;
+
+    if (unshare(CLONE_FILES) != 0)
+        return false;
+    null = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR, 0);
+    if (null < 0)
+        return false;
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++) {
+        if (null != stream && syscall(SYS_dup3, null, stream, 0) < 0)
+            return false;
+    }
+    return close_range(STDERR_FILENO + 1, ~0U, 0) == 0;
+}
+
 /* ---- one node ---- */
 
 static int ll_pages_open(int root, const struct ll_pages_node *node)
@@ -129,8 +149,7 @@ static size_t ll_pages_flush_all(struct ll_pages *pages, struct ll_pages_node *n
 static void *ll_pages_main(void *context)
 {
     struct ll_pages *pages = context;
-    bool able =
-        geteuid() == 0 && unshare(CLONE_FILES) == 0 && close_range(STDERR_FILENO + 1, ~0U, 0) == 0;
+    bool able = geteuid() == 0 && ll_pages_own_table();
 
     if (able)
         atomic_store(&pages->thread_id, gettid());
