@@ -135,6 +135,31 @@ int engine_blob_read(struct engine_view *view, const struct engine_blob_read *re
 int engine_adopt_reference(struct engine *engine, struct engine_view *from,
                            const struct blob_ref *ref);
 
+/* ---- differences (engine_diff.c) ---- */
+
+/*
+ * The keys whose record is not the same one in two views of one engine, in key order. Tables that
+ * both views have are passed over, so the cost follows what was written between them, and what
+ * compaction rewrote of it, not what the store holds. Records are the same when their sequence
+ * numbers are. The views outlive the diff. Belongs to one thread.
+ */
+struct engine_difference {
+    struct slice key;
+    const struct record *before, *after; /* NULL: absent. All live until the next call. */
+};
+struct engine_diff;
+int engine_diff_new(struct engine_view *before, struct engine_view *after,
+                    struct engine_diff **ret_diff);
+void engine_diff_free(struct engine_diff *diff); /* accepts NULL; before the views */
+/* 1: a difference; 0: there is no other; negative: error. */
+int engine_diff_next(struct engine_diff *diff, struct engine_difference *ret_difference);
+
+struct engine_diff_statistics {
+    uint64_t tables_shared, tables_read; /* passed over; in one view only */
+    uint64_t records_read, lookups;
+};
+void engine_diff_get_statistics(const struct engine_diff *diff, struct engine_diff_statistics *ret);
+
 /* ---- checkpoints ---- */
 
 struct engine_checkpoint_info {
