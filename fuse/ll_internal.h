@@ -84,8 +84,17 @@ bool ll_wire_setattr_kills_privileges(const struct ll *ll);
 
 /* ---- ll_transport.c: what passes between libfuse and the device ---- */
 
+/* Before mounting: mount(2) sends INIT, which offers what is switched on by then. */
+int ll_transport_new(struct ll *ll);
 /* After mounting, before the first request. */
 int ll_transport_install(struct ll *ll);
+/* The rings that may be used, or NULL; whether they are, once INIT is answered. */
+struct ll_rings *ll_transport_rings(const struct ll *ll);
+bool ll_transport_uses_rings(const struct ll *ll);
+/* A whole reply, made without libfuse; count at most 2. Negative: the kernel gave the request up.
+ */
+int ll_transport_reply(struct ll *ll, struct iovec *parts, int count);
+void ll_transport_close_rings(struct ll *ll); /* the loop has stopped; the session is still there */
 void ll_transport_free(struct ll_transport *transport); /* accepts NULL; the session is gone */
 /* From the INIT operation: ask for flags of the protocol that libfuse has no name for. Returns
  * those that the kernel offers; its reply will carry them. */

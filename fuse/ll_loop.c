@@ -1,26 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ll_loop.c - leader and followers
+ * ll_loop.c - leaders and followers
  *
- * State, all under the lock:
- *   leading    of a worker: it reads the next request, or is inside one it has not waited in
- *   has_leader one worker leads, or one is being started that will; false only while every thread
- * is busy and none more may be started: the first to finish then leads A worker gives `leading` up
- * only by itself (the hook runs in its own thread) and gets it either by itself or while parked,
- * from the one that gives it up.
+ * Requests come from sources: the device, and with transport=io_uring one ring a CPU. State, all
+ * under the lock:
+ *   source      of a worker: the one it leads, that is, it reads the next request from there, or is
+ *               inside one it has not waited in; NULL: none
+ *   has_leader  of a source: one worker leads it, or one is being started that will; false only
+ *               while every thread is busy and none more may be started: the first to finish leads
+ * A worker gives its source up only by itself (the hook runs in its own thread) and gets one either
+ * by itself or while parked, from the one that gives it up.
  *
- * Stopping: `stopping` and the session's exit flag are set first. A reader that returns from the
- * device after that drops what it read (its caller gets an error when the connection goes), so a
- * signal that was meant for the device can never interrupt the handling of a request.
+ * Stopping: `stopping` and the session's exit flag are set first. A reader that returns from its
+ * source after that drops what it read (its caller gets an error when the connection goes), so a
+ * signal that was meant for the reading can never interrupt the handling of a request.
  */
 #include "fuse/ll_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "fuse/ll_ring.h"
 
 /* Parked threads beyond this many end after being idle this long. */
 #define PARKED_KEPT       2
@@ -28,14 +35,25 @@
 #define STOP_INTERVAL_NS  5000000
 #define WAKE_SIGNAL       SIGUSR1
 #define THREAD_STACK_SIZE (1024 * 1024)
+/* Beside rings the device carries what nobody waits for: it is emptied that often. */
+#define DRAIN_INTERVAL_NS 5000000
+#define DEVICE            0 /* the source that there always is; ring i is source i + 1 */
+
+struct ll_source {
+    struct ll_worker *leader;
+    bool has_leader;
+};
 
 struct ll_worker {
     struct ll_loop *loop;
     struct ll_worker *next; /* in parked or finished */
     pthread_t thread;
     pthread_cond_t wake;
-    bool leading;
-    atomic_bool reading; /* inside the read of the device */
+    struct ll_source *source;
+    atomic_bool reading;    /* inside the read of its source */
+    int cpu;                /* bound to it; -1: to none */
+    bool drained;           /* the device had nothing when it was last read */
+    struct fuse_buf device; /* what was read from there */
     struct fuse_buf request;
     void *reply;
     size_t reply_size;
@@ -51,10 +69,15 @@ struct ll_loop {
     pthread_cond_t idle;        /* threads became 0 */
     struct ll_worker *parked;   /* most recent first: its caches are the warmest */
     struct ll_worker *finished; /* threads to join */
-    struct ll_worker *leader;
+    struct ll_source *sources;
+    uint32_t source_count; /* grows once, when the rings start */
     uint32_t threads, threads_peak, parked_count;
     uint64_t threads_started;
-    bool has_leader, stopping, ended_called;
+    bool stopping, ended_called;
+
+    struct ll_rings *rings_offered;
+    struct ll_rings *rings; /* NULL: the device carries everything */
+    cpu_set_t cpus;         /* that the process was started with */
 
     atomic_uint_fast64_t requests, hand_overs;
 };
@@ -81,9 +104,11 @@ const void *ll_loop_request(size_t *ret_size)
 void *ll_loop_reply_buffer(size_t size)
 {
     struct ll_worker *worker = current_worker;
-    void *memory;
+    void *memory = ll_ring_reply_buffer(size);
 
     invariant(worker != NULL);
+    if (memory != NULL)
+        return memory;
     if (worker->reply_size >= size)
         return worker->reply;
     if (size < LL_REQUEST_DATA_MAX)
@@ -104,7 +129,7 @@ static void *ll_worker_main(void *context);
 static void ll_worker_free(struct ll_worker *worker)
 {
     (void)pthread_cond_destroy(&worker->wake);
-    free(worker->request.mem);
+    free(worker->device.mem);
     free(worker->reply);
     free(worker);
 }
@@ -125,8 +150,8 @@ static void ll_loop_reap(struct ll_loop *loop)
     }
 }
 
-/* Start a thread that leads; it is counted already. */
-static int ll_loop_start_leader(struct ll_loop *loop)
+/* Start a thread that leads the source; it is counted already. */
+static int ll_loop_start_leader(struct ll_loop *loop, struct ll_source *source)
 {
     struct ll_worker *worker = calloc(1, sizeof *worker);
     pthread_attr_t attributes;
@@ -136,7 +161,8 @@ static int ll_loop_start_leader(struct ll_loop *loop)
     if (worker == NULL)
         return -ENOMEM;
     worker->loop = loop;
-    worker->leading = true;
+    worker->source = source;
+    worker->cpu = -1;
     lock_condition_init(&worker->wake);
 
     error = pthread_attr_init(&attributes);
@@ -152,14 +178,14 @@ static int ll_loop_start_leader(struct ll_loop *loop)
 
 /* ---- the leader's role; the lock is held ---- */
 
-static void ll_loop_appoint(struct ll_loop *loop, struct ll_worker *worker)
+static void ll_loop_appoint(struct ll_source *source, struct ll_worker *worker)
 {
-    worker->leading = true;
-    loop->leader = worker;
-    loop->has_leader = true;
+    worker->source = source;
+    source->leader = worker;
+    source->has_leader = true;
 }
 
-static bool ll_loop_appoint_parked(struct ll_loop *loop)
+static bool ll_loop_appoint_parked(struct ll_loop *loop, struct ll_source *source)
 {
     struct ll_worker *worker = loop->parked;
 
@@ -167,9 +193,42 @@ static bool ll_loop_appoint_parked(struct ll_loop *loop)
         return false;
     loop->parked = worker->next;
     loop->parked_count--;
-    ll_loop_appoint(loop, worker);
+    ll_loop_appoint(source, worker);
     (void)pthread_cond_signal(&worker->wake);
     return true;
+}
+
+static struct ll_source *ll_loop_leaderless(struct ll_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->source_count; i++) {
+        if (!loop->sources[i].has_leader)
+            return &loop->sources[i];
+    }
+    return NULL;
+}
+
+/* Each ring needs a thread that waits; what may be busy beside those is what was asked for. */
+static uint32_t ll_loop_threads_max(const struct ll_loop *loop)
+{
+    return loop->threads_max + loop->source_count - 1;
+}
+
+/* Start a leader that was counted and promised to the source; take both back when it fails. */
+static int ll_loop_start_promised(struct ll_loop *loop, struct ll_source *source)
+{
+    int error;
+
+    ll_loop_reap(loop);
+    error = ll_loop_start_leader(loop, source);
+    if (error == 0)
+        return 0;
+    log_warning("cannot start another thread: %s", error_text(error));
+    lock_acquire(&loop->lock);
+    loop->threads--;
+    source->has_leader = false;
+    (void)ll_loop_appoint_parked(loop, source); /* one may have finished meanwhile */
+    lock_release(&loop->lock);
+    return error;
 }
 
 /* The hook: this thread is about to wait in a request. */
@@ -177,34 +236,25 @@ static void ll_loop_hand_over(void *context)
 {
     struct ll_worker *worker = context;
     struct ll_loop *loop = worker->loop;
+    struct ll_source *source = worker->source;
     bool start = false;
-    int error;
 
     atomic_fetch_add_explicit(&loop->hand_overs, 1, memory_order_relaxed);
+    ll_ring_leave();
     lock_acquire(&loop->lock);
-    invariant(worker->leading);
-    worker->leading = false;
-    loop->leader = NULL;
-    loop->has_leader = false;
-    if (!loop->stopping && !ll_loop_appoint_parked(loop) && loop->threads < loop->threads_max) {
+    invariant(source != NULL);
+    worker->source = NULL;
+    source->leader = NULL;
+    source->has_leader = false;
+    if (!loop->stopping && !ll_loop_appoint_parked(loop, source) &&
+        loop->threads < ll_loop_threads_max(loop)) {
         start = true;
-        loop->has_leader = true;
+        source->has_leader = true;
         loop->threads++;
     }
     lock_release(&loop->lock);
-    if (!start)
-        return;
-
-    ll_loop_reap(loop);
-    error = ll_loop_start_leader(loop);
-    if (error == 0)
-        return;
-    log_warning("cannot start another thread: %s", error_text(error));
-    lock_acquire(&loop->lock);
-    loop->threads--;
-    loop->has_leader = false;
-    (void)ll_loop_appoint_parked(loop); /* one may have finished meanwhile */
-    lock_release(&loop->lock);
+    if (start)
+        (void)ll_loop_start_promised(loop, source);
 }
 
 static void ll_loop_unpark(struct ll_loop *loop, struct ll_worker *worker)
@@ -217,37 +267,41 @@ static void ll_loop_unpark(struct ll_loop *loop, struct ll_worker *worker)
     loop->parked_count--;
 }
 
-/* Wait to be made the leader; false when the thread should end. */
+/* Wait to be made a leader; false when the thread should end. */
 static bool ll_loop_park(struct ll_loop *loop, struct ll_worker *worker)
 {
     bool in_time = true;
+    /* The kernel fills entries of a ring in the threads that used them: they stay. */
+    bool stays = loop->rings != NULL;
 
     worker->next = loop->parked;
     loop->parked = worker;
     loop->parked_count++;
-    while (!worker->leading && !loop->stopping) {
-        if (!in_time && loop->parked_count > PARKED_KEPT)
+    while (worker->source == NULL && !loop->stopping) {
+        if (!in_time && !stays && loop->parked_count > PARKED_KEPT)
             break;
         in_time =
             lock_wait_until(&loop->lock, &worker->wake, clock_monotonic_ns() + PARKED_IDLE_NS);
     }
-    if (!worker->leading)
+    if (worker->source == NULL)
         ll_loop_unpark(loop, worker);
-    return worker->leading;
+    return worker->source != NULL;
 }
 
 /* After a request: go on leading, or wait for it. False when the thread should end. */
 static bool ll_loop_continue(struct ll_loop *loop, struct ll_worker *worker)
 {
+    struct ll_source *leaderless;
     bool go_on;
 
     lock_acquire(&loop->lock);
     go_on = !loop->stopping;
-    if (go_on && !worker->leading) {
-        if (loop->has_leader)
-            go_on = ll_loop_park(loop, worker);
+    if (go_on && worker->source == NULL) {
+        leaderless = ll_loop_leaderless(loop);
+        if (leaderless != NULL)
+            ll_loop_appoint(leaderless, worker);
         else
-            ll_loop_appoint(loop, worker);
+            go_on = ll_loop_park(loop, worker);
     }
     lock_release(&loop->lock);
     return go_on;
@@ -262,20 +316,75 @@ static void ll_loop_stop_locked(struct ll_loop *loop)
 
 /* ---- serving ---- */
 
+/* A ring's requests come from callers on its CPU: the thread that serves it stays there. */
+static void ll_worker_bind(struct ll_worker *worker, int cpu)
+{
+    cpu_set_t cpus = worker->loop->cpus;
+
+    if (worker->cpu == cpu)
+        return;
+    worker->cpu = cpu;
+    if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &cpus)) {
+        CPU_ZERO(&cpus);
+        CPU_SET(cpu, &cpus);
+    }
+    (void)sched_setaffinity(0, sizeof cpus, &cpus);
+}
+
+/* Wait until the device may have something. Callers wait only for what comes through rings: what
+ * trickles in here is collected instead of waking a thread each time. */
+static void ll_worker_wait_device(struct ll_worker *worker)
+{
+    const struct timespec interval = {.tv_nsec = DRAIN_INTERVAL_NS};
+    struct pollfd device = {.fd = fuse_session_fd(worker->loop->ll->session), .events = POLLIN};
+
+    if (worker->drained)
+        (void)poll(&device, 1, -1);
+    else
+        (void)nanosleep(&interval, NULL);
+    worker->drained = true;
+}
+
+static int ll_worker_read_device(struct ll_worker *worker)
+{
+    struct fuse_session *session = worker->loop->ll->session;
+    int result = fuse_session_receive_buf(session, &worker->device);
+
+    if (result == -EAGAIN && worker->loop->rings != NULL)
+        ll_worker_wait_device(worker);
+    else
+        worker->drained = false;
+    worker->request = worker->device;
+    return result;
+}
+
+static int ll_worker_read_ring(struct ll_worker *worker, uint32_t index)
+{
+    struct ll_loop *loop = worker->loop;
+
+    ll_worker_bind(worker, (int)index);
+    ll_ring_register(loop->rings, index, fuse_session_fd(loop->ll->session));
+    return ll_ring_receive(loop->rings, index, &worker->request.mem, &worker->request.size);
+}
+
 /* Read one request: false when there will be none. */
 static bool ll_worker_receive(struct ll_worker *worker)
 {
     struct fuse_session *session = worker->loop->ll->session;
+    ptrdiff_t source = worker->source - worker->loop->sources;
     int result;
 
     for (;;) {
         atomic_store(&worker->reading, true);
-        result = fuse_session_receive_buf(session, &worker->request);
+        if (source == DEVICE)
+            result = ll_worker_read_device(worker);
+        else
+            result = ll_worker_read_ring(worker, (uint32_t)(source - 1));
         atomic_store(&worker->reading, false);
+        if (fuse_session_exited(session) || result == 0)
+            return false;
         if (result > 0)
             return true;
-        if (result == 0 || fuse_session_exited(session))
-            return false;
         if (result == -EINTR || result == -EAGAIN)
             continue;
         log_error("reading requests failed: %s", error_text(result));
@@ -294,6 +403,7 @@ static void ll_worker_handle(struct ll_worker *worker)
     if (!ll_wire_handle(ll, worker->request.mem, worker->request.size))
         fuse_session_process_buf(ll->session, &worker->request);
     blocking_set_hook(NULL, NULL);
+    ll_ring_done();
 }
 
 static void ll_worker_serve(struct ll_worker *worker)
@@ -309,7 +419,7 @@ static void ll_worker_serve(struct ll_worker *worker)
         }
         ll_worker_handle(worker);
         /* Unlocked: only this thread writes it while it is not parked. */
-    } while ((worker->leading && !fuse_session_exited(loop->ll->session)) ||
+    } while ((worker->source != NULL && !fuse_session_exited(loop->ll->session)) ||
              ll_loop_continue(loop, worker));
 }
 
@@ -326,7 +436,7 @@ static void *ll_worker_main(void *context)
     current_worker = worker;
     lock_acquire(&loop->lock);
     worker->thread = pthread_self();
-    loop->leader = worker;
+    worker->source->leader = worker;
     loop->threads_started++;
     if (loop->threads > loop->threads_peak)
         loop->threads_peak = loop->threads;
@@ -335,9 +445,9 @@ static void *ll_worker_main(void *context)
     ll_worker_serve(worker);
 
     lock_acquire(&loop->lock);
-    if (worker->leading) {
-        loop->leader = NULL;
-        loop->has_leader = false;
+    if (worker->source != NULL) {
+        worker->source->leader = NULL;
+        worker->source->has_leader = false;
     }
     if (loop->stopping && !loop->ended_called) {
         loop->ended_called = true;
@@ -365,7 +475,8 @@ static void ll_loop_on_signal(int number)
     (void)number;
 }
 
-int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_loop **ret_loop)
+int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_rings *rings,
+                struct ll_loop **ret_loop)
 {
     struct ll_loop *loop = calloc(1, sizeof *loop);
 
@@ -373,6 +484,14 @@ int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_loop **ret_loop)
         return -ENOMEM;
     loop->ll = ll;
     loop->threads_max = threads_max;
+    loop->source_count = 1;
+    loop->rings_offered = rings;
+    loop->sources = calloc(1 + (rings != NULL ? ll_rings_count(rings) : 0), sizeof *loop->sources);
+    if (loop->sources == NULL || sched_getaffinity(0, sizeof loop->cpus, &loop->cpus) != 0) {
+        free(loop->sources);
+        free(loop);
+        return -ENOMEM;
+    }
     lock_init(&loop->lock, LOCK_RANK_FUSE_LOOP);
     lock_condition_init(&loop->idle);
     *ret_loop = loop;
@@ -387,6 +506,7 @@ void ll_loop_free(struct ll_loop *loop)
     ll_loop_reap(loop);
     (void)pthread_cond_destroy(&loop->idle);
     lock_destroy(&loop->lock);
+    free(loop->sources);
     free(loop);
 }
 
@@ -400,12 +520,37 @@ int ll_loop_start(struct ll_loop *loop, void (*ended)(void *context), void *cont
     loop->ended = ended;
     loop->ended_context = context;
     loop->threads = 1;
-    loop->has_leader = true;
-    error = ll_loop_start_leader(loop);
+    loop->sources[DEVICE].has_leader = true;
+    error = ll_loop_start_leader(loop, &loop->sources[DEVICE]);
     if (error < 0) {
         loop->threads = 0;
-        loop->has_leader = false;
+        loop->sources[DEVICE].has_leader = false;
     }
+    return error;
+}
+
+static int ll_loop_start_ring(struct ll_loop *loop, struct ll_source *source)
+{
+    lock_acquire(&loop->lock);
+    source->has_leader = true;
+    loop->source_count++;
+    loop->threads++;
+    lock_release(&loop->lock);
+    return ll_loop_start_promised(loop, source);
+}
+
+int ll_loop_start_rings(struct ll_loop *loop)
+{
+    uint32_t count = ll_rings_count(loop->rings_offered);
+    int device = fuse_session_fd(loop->ll->session), flags = fcntl(device, F_GETFL), error = 0;
+
+    if (flags < 0 || fcntl(device, F_SETFL, flags | O_NONBLOCK) != 0)
+        return -errno;
+    lock_acquire(&loop->lock);
+    loop->rings = loop->rings_offered;
+    lock_release(&loop->lock);
+    for (uint32_t i = 1; error == 0 && i <= count; i++)
+        error = ll_loop_start_ring(loop, &loop->sources[i]);
     return error;
 }
 
@@ -416,8 +561,12 @@ void ll_loop_stop(struct ll_loop *loop)
     ll_loop_stop_locked(loop);
     while (loop->threads > 0) {
         /* Repeated, because it may come just before the read begins. */
-        if (loop->leader != NULL && atomic_load(&loop->leader->reading))
-            (void)pthread_kill(loop->leader->thread, WAKE_SIGNAL);
+        for (uint32_t i = 0; i < loop->source_count; i++) {
+            struct ll_worker *leader = loop->sources[i].leader;
+
+            if (leader != NULL && atomic_load(&leader->reading))
+                (void)pthread_kill(leader->thread, WAKE_SIGNAL);
+        }
         (void)lock_wait_until(&loop->lock, &loop->idle, clock_monotonic_ns() + STOP_INTERVAL_NS);
     }
     lock_release(&loop->lock);
@@ -434,7 +583,7 @@ void ll_loop_get_statistics(struct ll_loop *loop, struct ll_loop_statistics *ret
         .threads = loop->threads,
         .threads_peak = loop->threads_peak,
         .parked = loop->parked_count,
-        .leaderless = !loop->has_leader,
+        .leaderless = ll_loop_leaderless(loop) != NULL,
     };
     lock_release(&loop->lock);
 }

@@ -2,14 +2,15 @@
 /*
  * ll_loop.h - the threads that serve requests
  *
- * Leader and followers: one thread at a time, the leader, reads a request and handles it in place.
+ * Leader and followers: one thread at a time, the leader, reads a request and handles it in place;
+ * with rings (ll_ring.h) each has a leader, bound to the ring's CPU, and so has the device.
  * What memory can answer therefore never changes threads. When a handler is about to wait,
  * blocking_enter() makes a follower the leader (a parked one, or a new one while there are fewer
  * than threads_max); whoever finishes a request it waited in parks as a follower. With all threads
  * busy requests wait in the kernel's queue, which their callers can interrupt.
  *
- * Bounds:  threads_max threads, each with a request buffer and, once it needed one, a reply buffer.
- * Threads: start, stop and join from one thread; the rest as said.
+ * Bounds:  threads_max threads, and one for each ring, each with a request buffer and, once it
+ * needed one, a reply buffer. Threads: start, stop and join from one thread; the rest as said.
  * Locks:   LOCK_RANK_FUSE_LOOP, no I/O under it; blocking_enter() takes it under any other lock.
  */
 #ifndef VARVE_FUSE_LL_LOOP_H
@@ -21,13 +22,20 @@
 
 struct ll;
 struct ll_loop;
+struct ll_rings;
 
-int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_loop **ret_loop);
+/* `rings` that may be started later, or NULL; they outlive the loop. */
+int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_rings *rings,
+                struct ll_loop **ret_loop);
 void ll_loop_free(struct ll_loop *loop); /* accepts NULL; joined */
 
 /* Start the first thread. `ended` is called once, from a serving thread, when requests will no
  * longer be read (unmounted, aborted or stopped). */
 int ll_loop_start(struct ll_loop *loop, void (*ended)(void *context), void *context);
+
+/* From the thread that answered INIT, when the kernel agreed to them: receive from the rings too.
+ * An error: nothing will be served. */
+int ll_loop_start_rings(struct ll_loop *loop);
 
 /* Make all threads end after the request they are in, if they have not ended yet; wait for them. */
 void ll_loop_stop(struct ll_loop *loop);

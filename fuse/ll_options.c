@@ -43,6 +43,7 @@ enum option_kind {
     OPTION_STRING,
     OPTION_CHOICE, /* a bool: the first word is false, the second true */
     OPTION_BACKEND,
+    OPTION_TRANSPORT,
     OPTION_KERNEL, /* passed on to mount(2) */
     OPTION_IGNORED,
 };
@@ -78,6 +79,7 @@ static const struct option option_table[] = {
     {"threads", OPTION_U32, OFFSET(threads_max), 2, LL_THREADS_LIMIT, {0}},
     {"readahead_kb", OPTION_U32, OFFSET(read_ahead_kb), 0, 65536, {0}},
     {"fsname", OPTION_STRING, OFFSET(fsname), 0, 0, {0}},
+    {"transport", OPTION_TRANSPORT, OFFSET(transport), 0, 0, {0}},
     {"io", OPTION_BACKEND, OFFSET(io_backend), 0, 0, {0}},
     {"noexec", OPTION_KERNEL, 0, 0, 0, {0}},
     {"exec", OPTION_KERNEL, 0, 0, 0, {0}},
@@ -120,7 +122,7 @@ static bool option_takes_value(const struct option *option)
 {
     return option->kind == OPTION_U32 || option->kind == OPTION_MEBIBYTES ||
            option->kind == OPTION_STRING || option->kind == OPTION_CHOICE ||
-           option->kind == OPTION_BACKEND;
+           option->kind == OPTION_BACKEND || option->kind == OPTION_TRANSPORT;
 }
 
 static int option_complain(char error[LL_OPTIONS_ERROR_SIZE], const char *format, const char *name,
@@ -220,6 +222,17 @@ static int option_apply(struct ll_options *options, const struct option *option,
             options->io_backend = IO_BACKEND_SYNC;
         else
             result = option_complain(error, "option %s is uring or sync, not '%s'", "io", value);
+        break;
+    case OPTION_TRANSPORT:
+        if (strcmp(value, "dev") == 0)
+            options->transport = LL_TRANSPORT_DEVICE;
+        else if (strcmp(value, "auto") == 0)
+            options->transport = LL_TRANSPORT_AUTO;
+        else if (strcmp(value, "io_uring") == 0)
+            options->transport = LL_TRANSPORT_RINGS;
+        else
+            result = option_complain(error, "option %s is auto, dev or io_uring, not '%s'",
+                                     "transport", value);
         break;
     case OPTION_KERNEL:
         result = option_add_kernel(options, option->name);

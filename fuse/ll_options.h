@@ -14,6 +14,12 @@
 #define LL_THREADS_LIMIT         256
 #define LL_READ_AHEAD_KB_DEFAULT 1024
 
+enum ll_transport_choice {
+    LL_TRANSPORT_DEVICE,
+    LL_TRANSPORT_AUTO,  /* rings where the kernel has them switched on */
+    LL_TRANSPORT_RINGS, /* switch them on */
+};
+
 struct ll_options {
     char *store;       /* absolute */
     char *mount_point; /* absolute, no symbolic links */
@@ -27,6 +33,7 @@ struct ll_options {
     uint32_t threads_max;
     uint32_t read_ahead_kb; /* 0: leave the kernel's */
     enum io_backend io_backend;
+    enum ll_transport_choice transport;
     struct engine_options engine; /* path, io and read_only are set when opening */
     struct fs_options fs;         /* snapdir_name is set when opening */
 };

@@ -215,6 +215,9 @@ static int ll_mount(struct ll *ll, struct ll_failure *ret_failure)
 
     if (error < 0)
         return error;
+    error = ll_transport_new(ll);
+    if (error < 0)
+        return ll_fail(ret_failure, LL_STAGE_MOUNT, error, "%s", error_text(error));
     errno = 0;
     if (fuse_session_mount(ll->session, ll->options->mount_point) != 0) {
         error = errno != 0 ? -errno : -EPERM;
@@ -260,7 +263,7 @@ static int ll_start(struct ll *ll, struct ll_failure *ret_failure)
     error =
         ll->dirty_files == NULL || ll->directories == NULL ? -ENOMEM : ll_control_new(&ll->control);
     if (error == 0)
-        error = ll_loop_new(ll, ll->options->threads_max, &ll->loop);
+        error = ll_loop_new(ll, ll->options->threads_max, ll_transport_rings(ll), &ll->loop);
     if (error == 0)
         error = ll_notify_start(ll->session, &ll->notify);
     if (error == 0)
@@ -346,6 +349,7 @@ static void ll_stop(struct ll *ll)
     ll_notify_stop(ll->notify);
     if (ll->loop != NULL)
         ll_loop_stop(ll->loop);
+    ll_transport_close_rings(ll);
     if (ll->session != NULL) {
         /* Does nothing when it is unmounted already; a busy mount is detached. */
         fuse_session_unmount(ll->session);

@@ -58,7 +58,7 @@ static int ll_wire_reply(struct ll *ll, const struct fuse_in_header *request, in
     };
     struct iovec parts[2] = {{&header, sizeof header}, {body, size}};
 
-    return writev(fuse_session_fd(ll->session), parts, size > 0 ? 2 : 1) < 0 ? -errno : 0;
+    return ll_transport_reply(ll, parts, size > 0 ? 2 : 1);
 }
 
 static void ll_wire_fill_time(const struct timespec *time, uint64_t *ret_s, uint32_t *ret_ns)

@@ -357,6 +357,8 @@ static const char mount_documentation[] =
     "  cache_mb=N              memory for blocks of tables\n"
     "  threads=N               threads that serve requests (16)\n"
     "  io=uring|sync           how the store is read and written\n"
+    "  transport=dev|auto|io_uring  how requests come (dev); auto takes io_uring where the kernel has\n"
+    "                          it switched on, io_uring switches it on (root, whole machine)\n"
     "  readahead_kb=N          what the kernel reads ahead (1024); 0: its default\n"
     "  writeback               let the kernel hold writes back: snapshots are then not exact\n"
     "  fsname=NAME             what df shows instead of STORE\n"

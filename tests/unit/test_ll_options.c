@@ -42,9 +42,10 @@ static void every_option_reaches_its_place(void **state)
 {
     struct ll_options *options = *state;
 
-    assert_int_equal(parse(options, "ro,snapdir=visible,snapdir_name=.hist,snaplinks=off,"
-                                    "sync_window=50,memtable_mb=7,cache_mb=9,threads=3,io=sync,"
-                                    "writeback,noatime,noexec,fsname=x,readahead_kb=0,nodev"),
+    assert_int_equal(parse(options,
+                           "transport=auto,ro,snapdir=visible,snapdir_name=.hist,snaplinks=off,"
+                           "sync_window=50,memtable_mb=7,cache_mb=9,threads=3,io=sync,"
+                           "writeback,noatime,noexec,fsname=x,readahead_kb=0,nodev"),
                      0);
     assert_true(options->read_only);
     assert_true(options->fs.snapdir_visible);
@@ -61,6 +62,7 @@ static void every_option_reaches_its_place(void **state)
     assert_int_equal(options->read_ahead_kb, 0);
     assert_true(options->nodev);
     assert_false(options->nosuid);
+    assert_int_equal(options->transport, LL_TRANSPORT_AUTO);
 }
 
 static void the_last_word_wins(void **state)
@@ -68,11 +70,15 @@ static void the_last_word_wins(void **state)
     struct ll_options *options = *state;
 
     assert_int_equal(parse(options, "ro,nodev,threads=4,fsname=a"), 0);
-    assert_int_equal(parse(options, "rw,dev,threads=5,fsname=b"), 0);
+    assert_int_equal(parse(options, "transport=io_uring,rw,dev,threads=5,fsname=b"), 0);
     assert_false(options->read_only);
     assert_false(options->nodev);
     assert_int_equal(options->threads_max, 5);
     assert_string_equal(options->fsname, "b");
+    assert_int_equal(options->transport, LL_TRANSPORT_RINGS);
+    assert_int_equal(parse(options, "transport=dev"), 0);
+    assert_int_equal(options->transport, LL_TRANSPORT_DEVICE);
+    assert_int_equal(parse(options, "transport=tcp"), -EINVAL);
 }
 
 static void a_backslash_keeps_a_comma_in_the_value(void **state)
