@@ -26,7 +26,8 @@ struct copy {
     uint64_t to_node;
     uint64_t adopted_chunk_id; /* the last chunk that the engine took over in this batch; 0: none */
     uint64_t copied_bytes;     /* of this batch */
-    uint8_t *bytes;            /* for data that cannot be shared: made at first need */
+    uint64_t from_end; /* where the source ended at first: the target may be the same file */
+    uint8_t *bytes;    /* for data that cannot be shared: made at first need */
 };
 
 /* ---- one extent ---- */
@@ -163,11 +164,13 @@ static int64_t copy_step(struct copy *copy, uint64_t from, uint64_t to, uint64_t
     result = source_size(copy, from_view, &size);
     if (result == 0 && (change.inode.flags & FS_APPEND_FL) && to < change.inode.size_bytes)
         result = -EPERM;
-    if (result < 0 || from >= size) {
+    if (size < copy->from_end)
+        copy->from_end = size;
+    if (result < 0 || from >= copy->from_end) {
         length = 0;
     } else {
-        if (length > size - from)
-            length = size - from;
+        if (length > copy->from_end - from)
+            length = copy->from_end - from;
         result = copy_in(copy, &change, from_view, from, to, &length);
     }
     fs_change_end(&change);
@@ -208,7 +211,10 @@ static int check_ranges(uint64_t from_node, uint64_t from_offset, uint64_t to_no
 int64_t fs_copy_range(struct fs *fs, uint64_t from_node, uint64_t from_handle, uint64_t from_offset,
                       uint64_t to_node, uint64_t to_offset, uint64_t length)
 {
-    struct copy copy = {.fs = fs, .to_node = to_node, .from_live = fs_node_is_live(from_node)};
+    struct copy copy = {.fs = fs,
+                        .to_node = to_node,
+                        .from_live = fs_node_is_live(from_node),
+                        .from_end = UINT64_MAX};
     int64_t result;
 
     if (!fs_node_is_live(to_node) || fs->read_only)
