@@ -46,14 +46,16 @@ static struct fs_inode new_inode(const struct fs_edit *edit, const struct fs_ino
         .generation = 1,
     };
 
+    if (creation->name != NULL) {
+        inode.parent = creation->parent;
+        inode.name_cookie = parent->next_cookie; /* fs_edit_add_entry() will give it */
+    }
     if (S_ISCHR(mode) || S_ISBLK(mode))
         inode.rdev = creation->rdev;
     if (S_ISLNK(mode))
         inode.size_bytes = strlen(creation->target);
-    if (S_ISDIR(mode)) {
-        inode.parent = creation->parent;
+    if (S_ISDIR(mode))
         inode.next_cookie = FS_COOKIE_FIRST;
-    }
     if ((parent->mode & S_ISGID) != 0) {
         inode.gid = parent->gid;
         if (S_ISDIR(mode))

@@ -27,11 +27,11 @@ enum inode_layout {
     INODE_MTIME = 44,
     INODE_CTIME = 56,
     INODE_BTIME = 68,
-    INODE_RDEV = 80,
+    INODE_RDEV = 80, /* of a directory: name_cookie */
     INODE_FLAGS = 88,
     INODE_GENERATION = 92,
     INODE_PARENT = 96,
-    INODE_NEXT_COOKIE = 104,
+    INODE_NEXT_COOKIE = 104, /* of anything else: name_cookie */
     INODE_ENTRIES = 112,
     INODE_XATTRS = 120,
     INODE_RESERVED = 124, /* zero */
@@ -162,6 +162,12 @@ static bool type_is_valid(uint32_t type)
     }
 }
 
+/* A directory is no device, and nothing else gives cookies: that leaves one field free in each. */
+static enum inode_layout name_cookie_place(uint32_t mode)
+{
+    return S_ISDIR(mode) ? INODE_RDEV : INODE_NEXT_COOKIE;
+}
+
 void fs_inode_encode(const struct fs_inode *inode, uint8_t to[FS_INODE_SIZE])
 {
     put_le32(to + INODE_MODE, inode->mode);
@@ -179,6 +185,7 @@ void fs_inode_encode(const struct fs_inode *inode, uint8_t to[FS_INODE_SIZE])
     put_le32(to + INODE_GENERATION, inode->generation);
     put_le64(to + INODE_PARENT, inode->parent);
     put_le64(to + INODE_NEXT_COOKIE, inode->next_cookie);
+    put_le64(to + name_cookie_place(inode->mode), inode->name_cookie);
     put_le64(to + INODE_ENTRIES, inode->entries);
     put_le32(to + INODE_XATTRS, inode->xattrs);
     put_le32(to + INODE_RESERVED, 0);
@@ -202,6 +209,11 @@ int fs_inode_decode(struct slice from, struct fs_inode *ret_inode)
     inode.generation = get_le32(data + INODE_GENERATION);
     inode.parent = get_le64(data + INODE_PARENT);
     inode.next_cookie = get_le64(data + INODE_NEXT_COOKIE);
+    inode.name_cookie = get_le64(data + name_cookie_place(inode.mode));
+    if (S_ISDIR(inode.mode))
+        inode.rdev = 0;
+    else
+        inode.next_cookie = 0;
     inode.entries = get_le64(data + INODE_ENTRIES);
     inode.xattrs = get_le32(data + INODE_XATTRS);
 
@@ -211,7 +223,7 @@ int fs_inode_decode(struct slice from, struct fs_inode *ret_inode)
         return ERROR_CORRUPT;
     if ((inode.mode & ~(uint32_t)(S_IFMT | 07777)) != 0 || !type_is_valid(inode.mode & S_IFMT) ||
         inode.size_bytes > INT64_MAX || inode.allocated_bytes > INT64_MAX ||
-        inode.next_cookie > INT64_MAX)
+        inode.next_cookie > INT64_MAX || inode.name_cookie > INT64_MAX)
         return ERROR_CORRUPT;
     *ret_inode = inode;
     return 0;

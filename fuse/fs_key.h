@@ -46,7 +46,11 @@ struct fs_key {
     size_t size;
 };
 
-/* The inode record; its version is the record's sequence number. */
+/*
+ * The inode record; its version is the record's sequence number.
+ * From an inode to its name: parent and name_cookie lead to the cookie record. A file with several
+ * names remembers the one that was given last, so who follows the hint compares the number there.
+ */
 struct fs_inode {
     uint32_t mode, uid, gid, nlink;
     uint64_t size_bytes;
@@ -55,7 +59,8 @@ struct fs_inode {
     uint64_t rdev;
     uint32_t flags;
     uint32_t generation;
-    uint64_t parent;      /* of a directory: its ".." */
+    uint64_t parent;      /* the directory of its name: ".." of a directory; of others a hint */
+    uint64_t name_cookie; /* of its name there, likewise; 0: not known */
     uint64_t next_cookie; /* of a directory: the next to be given */
     uint64_t entries;     /* of a directory: number of names */
     uint32_t xattrs;      /* number of xattr records: 0 saves the look-up */

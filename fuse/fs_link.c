@@ -64,6 +64,8 @@ static int link_in(struct fs_edit *edit, uint64_t ino, uint64_t parent, const ch
     if (inode.nlink++ == 0)
         fs_orphan_remove(edit->batch, ino);
     inode.ctime = edit->now;
+    inode.parent = parent;
+    inode.name_cookie = directory.next_cookie; /* fs_edit_add_entry() will give it */
     fs_inode_put(edit->batch, ino, &inode);
     fs_edit_add_entry(edit, parent, &directory, name, ino, inode.mode & S_IFMT);
     fs_inode_put(edit->batch, parent, &directory);

@@ -253,11 +253,13 @@ static int check(struct renaming *renaming)
 
 /* ---- changing ---- */
 
-static void put_child(struct renaming *renaming, struct side *side, uint64_t parent)
+/* Its name is in `parent` from now on, with that cookie. */
+static void put_child(struct renaming *renaming, struct side *side, uint64_t parent,
+                      uint64_t cookie)
 {
     side->inode.ctime = renaming->edit.now;
-    if (S_ISDIR(side->inode.mode))
-        side->inode.parent = parent;
+    side->inode.parent = parent;
+    side->inode.name_cookie = cookie;
     fs_inode_put(renaming->edit.batch, side->dentry.ino, &side->inode);
 }
 
@@ -284,8 +286,8 @@ static void exchange(struct renaming *renaming)
     new_to.cookie = to->dentry.cookie;
     fs_edit_put_name(&renaming->edit, from->parent, from->name, &new_from);
     fs_edit_put_name(&renaming->edit, to->parent, to->name, &new_to);
-    put_child(renaming, from, to->parent);
-    put_child(renaming, to, from->parent);
+    put_child(renaming, from, to->parent, new_to.cookie);
+    put_child(renaming, to, from->parent, new_from.cookie);
     if (from->parent != to->parent) {
         from->directory->nlink -= (uint32_t)links_gained(renaming);
         to->directory->nlink += (uint32_t)links_gained(renaming);
@@ -305,7 +307,7 @@ static void replace(struct renaming *renaming)
     /* A directory that took the place of another leaves the number of the new parent's as it was.
      */
     fs_edit_drop_link(&renaming->edit, to->dentry.ino, &to->inode);
-    put_child(renaming, from, to->parent);
+    put_child(renaming, from, to->parent, dentry.cookie);
     put_directories(renaming);
 }
 
@@ -313,6 +315,7 @@ static void move(struct renaming *renaming)
 {
     struct side *from = &renaming->from;
     struct side *to = &renaming->to;
+    uint64_t cookie = from->dentry.cookie;
 
     if (from->parent == to->parent) {
         struct fs_key key;
@@ -323,10 +326,11 @@ static void move(struct renaming *renaming)
     } else {
         fs_edit_remove_entry(&renaming->edit, from->parent, from->directory, from->name,
                              &from->dentry);
+        cookie = to->directory->next_cookie;
         fs_edit_add_entry(&renaming->edit, to->parent, to->directory, to->name, from->dentry.ino,
                           from->dentry.type);
     }
-    put_child(renaming, from, to->parent);
+    put_child(renaming, from, to->parent, cookie);
     put_directories(renaming);
 }
 

@@ -94,7 +94,7 @@ static struct fs_inode sample_inode(void)
         .flags = 0x80000001,
         .generation = 9,
         .parent = 10,
-        .next_cookie = 11,
+        .name_cookie = 11,
         .entries = 12,
         .xattrs = 13,
     };
@@ -114,6 +114,27 @@ static void an_inode_survives_encoding(void **state)
     assert_int_equal(after.atime.tv_nsec, 999999999);
     assert_int_equal(after.xattrs, 13);
     assert_int_equal(after.rdev, UINT64_MAX);
+    assert_int_equal(after.name_cookie, 11);
+    assert_int_equal(after.next_cookie, 0);
+}
+
+static void a_directory_has_the_cookie_of_its_name_in_the_place_of_a_device_number(void **state)
+{
+    struct fs_inode before = sample_inode(), after;
+    uint8_t data[FS_INODE_SIZE];
+
+    (void)state;
+    before.mode = S_IFDIR | 0755;
+    before.next_cookie = 15;
+    fs_inode_encode(&before, data);
+    assert_int_equal(get_le64(data + 80), 11);
+    assert_int_equal(get_le64(data + 104), 15);
+    assert_int_equal(fs_inode_decode(slice_of(data, sizeof data), &after), 0);
+    assert_int_equal(after.name_cookie, 11);
+    assert_int_equal(after.next_cookie, 15);
+    assert_int_equal(after.rdev, 0);
+    put_le32(data + 84, 0x80000000);
+    assert_int_equal(fs_inode_decode(slice_of(data, sizeof data), &after), ERROR_CORRUPT);
 }
 
 static void the_inode_layout_is_as_documented(void **state)
@@ -126,7 +147,9 @@ static void the_inode_layout_is_as_documented(void **state)
     assert_int_equal(get_le32(data), S_IFREG | 06755);
     assert_int_equal(get_le32(data + 12), 3);
     assert_int_equal(get_le64(data + 16), INT64_MAX);
+    assert_int_equal(get_le64(data + 80), UINT64_MAX);
     assert_int_equal(get_le64(data + 96), 10);
+    assert_int_equal(get_le64(data + 104), 11);
     assert_int_equal(get_le32(data + 120), 13);
     assert_int_equal(get_le32(data + 124), 0);
 }
@@ -158,7 +181,7 @@ static void an_inode_with_impossible_fields_is_refused(void **state)
         {52, 1000000000},       /* of mtime */
         {64, 1000000000},       /* of ctime */
         {76, 1000000000},       /* of btime */
-        {108, 0x80000000},      /* next cookie above INT64_MAX */
+        {108, 0x80000000},      /* a cookie above INT64_MAX */
         {124, 1},               /* reserved */
     };
     struct fs_inode inode = sample_inode(), untouched = sample_inode();
@@ -247,6 +270,7 @@ int main(void)
         cmocka_unit_test(types_are_bounded_by_their_starts),
         cmocka_unit_test(a_key_parses_into_what_it_was_made_of),
         cmocka_unit_test(an_inode_survives_encoding),
+        cmocka_unit_test(a_directory_has_the_cookie_of_its_name_in_the_place_of_a_device_number),
         cmocka_unit_test(the_inode_layout_is_as_documented),
         cmocka_unit_test(an_inode_of_another_size_is_refused),
         cmocka_unit_test(an_inode_with_impossible_fields_is_refused),
