@@ -10,7 +10,9 @@
 
 #include "fuse/fs_names.h"
 
-#define MODE_DIRECTORY (S_IFDIR | 0755)
+/* Who may not change .snapshots gets EPERM, not EACCES: the kernel lets everybody ask, and we (or
+ * its sticky check) answer. */
+#define MODE_DIRECTORY (S_IFDIR | S_ISVTX | 0777)
 
 int fs_snapshot_directory_attribute(struct fs *fs, uint64_t directory_ino,
                                     struct fs_entry *ret_entry)

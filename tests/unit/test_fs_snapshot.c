@@ -162,7 +162,7 @@ static void the_directory_changes_its_time_with_its_names_only(void **state)
 
     create(fixture, "a");
     first = fs_fixture_attribute(fixture, directory);
-    assert_int_equal(first.mode, S_IFDIR | 0755);
+    assert_int_equal(first.mode, S_IFDIR | S_ISVTX | 0777);
     assert_int_equal(first.nlink, 3);
     fs_fixture_file(fixture, FS_ROOT, "f");
     second = fs_fixture_attribute(fixture, directory);
