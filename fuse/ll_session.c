@@ -26,10 +26,6 @@
 /* After a successful unmount the connection may live on in another mount namespace: that long. */
 #define END_WAIT_S 10
 
-/* After umount(8) has returned a daemon may still be closing the store: that long. */
-#define LOCK_WAIT_MS          10000
-#define LOCK_WAIT_INTERVAL_MS 10
-
 void ll_wake_main(struct ll *ll)
 {
     (void)pthread_kill(ll->main_thread, SIGUSR2);
@@ -92,36 +88,7 @@ static void ll_log(enum fuse_log_level level, const char *format, va_list argume
 
 /* ---- opening ---- */
 
-/* As far as the table tells: a mount with another fsname is not recognised. */
-static bool ll_store_is_mounted(const struct ll_options *options)
-{
-    return mountinfo_has_source(options->store) != 0 ||
-           (options->fsname != NULL && mountinfo_has_source(options->fsname) != 0);
-}
-
-/* A store in use that no mount shows is likely being closed: mounting right after umount(8) waits
- * for it. */
-static int ll_open_engine(struct ll *ll, const struct engine_options *options,
-                          const sigset_t *awaited)
-{
-    const struct timespec interval = {.tv_nsec = LOCK_WAIT_INTERVAL_MS * 1000000L};
-    int error = engine_open(options, &ll->engine);
-
-    for (int waited_ms = 0; error == ERROR_LOCKED && waited_ms < LOCK_WAIT_MS;
-         waited_ms += LOCK_WAIT_INTERVAL_MS) {
-        int number;
-
-        if (ll_store_is_mounted(ll->options))
-            break;
-        number = sigtimedwait(awaited, NULL, &interval);
-        if (number == SIGTERM || number == SIGINT)
-            return -EINTR;
-        error = engine_open(options, &ll->engine);
-    }
-    return error;
-}
-
-static int ll_open_store(struct ll *ll, const sigset_t *awaited, struct ll_failure *ret_failure)
+static int ll_open_store(struct ll *ll, struct ll_failure *ret_failure)
 {
     const struct ll_options *options = ll->options;
     struct engine_options engine_options = options->engine;
@@ -134,7 +101,7 @@ static int ll_open_store(struct ll *ll, const sigset_t *awaited, struct ll_failu
     engine_options.path = options->store;
     engine_options.io = ll->io;
     engine_options.read_only = options->read_only;
-    error = ll_open_engine(ll, &engine_options, awaited);
+    error = engine_open(&engine_options, &ll->engine);
     if (error < 0)
         return ll_fail(ret_failure, LL_STAGE_OPEN, error, "cannot open store %s: %s",
                        options->store, error_text(error));
@@ -388,7 +355,7 @@ int ll_run(const struct ll_options *options, ll_ready_callback *ready, void *con
 
     ll_block_signals(&awaited);
     ll_prepare_process();
-    error = ll_open_store(&ll, &awaited, ret_failure);
+    error = ll_open_store(&ll, ret_failure);
     if (error == 0)
         error = ll_mount(&ll, ret_failure);
     if (error == 0)

@@ -16,6 +16,7 @@
 #include "tools/command.h"
 #include "tools/exit_code.h"
 #include "tools/output.h"
+#include "tools/store_lock.h"
 
 enum { KEY_VERIFY = 0x2000 };
 
@@ -190,8 +191,10 @@ static int fsck_run(const struct fsck_arguments *arguments)
 {
     struct fsck fsck = {.arguments = arguments};
     struct io *io;
-    int error = io_open_backend(IO_BACKEND_SYNC, &io);
+    int error;
 
+    store_lock_wait_closing(arguments->path, NULL);
+    error = io_open_backend(IO_BACKEND_SYNC, &io);
     if (arguments->common.json)
         fsck.list = json_array();
     if (error == 0) {

@@ -24,6 +24,7 @@
 #include "tools/command.h"
 #include "tools/exit_code.h"
 #include "tools/output.h"
+#include "tools/store_lock.h"
 
 struct mount_arguments {
     struct command_options common;
@@ -261,6 +262,8 @@ static int mount_run(struct mount_arguments *arguments)
         return status;
     if (arguments->common.verbose > 0)
         log_set_level(LOG_LEVEL_DEBUG);
+    if (!arguments->options.read_only)
+        store_lock_wait_closing(arguments->options.store, arguments->options.fsname);
     return arguments->foreground ? mount_serve(arguments, &foreground) : mount_daemonise(arguments);
 }
 

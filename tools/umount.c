@@ -9,11 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/error.h"
-#include "engine/base/io.h"
 #include "fuse/ll.h"
 #include "fuse/mountinfo.h"
 #include "tools/command.h"
@@ -21,8 +19,7 @@
 #include "tools/exit_code.h"
 #include "tools/holders.h"
 #include "tools/output.h"
-
-#define POLL_INTERVAL_NS 2000000
+#include "tools/store_lock.h"
 
 struct umount_arguments {
     struct command_options common;
@@ -120,39 +117,7 @@ static void umount_explain_busy(const struct mountinfo *mount)
                               "device or swap, or a process of another user\n");
 }
 
-/* ---- waiting for the store to be free ---- */
-
-static int umount_try_lock(struct io *io, struct io_file *root)
-{
-    struct io_file *lock;
-    int error = io_open(io, root, "LOCK", IO_OPEN_READ, 0, &lock);
-
-    if (error < 0)
-        return error;
-    error = io_lock(io, lock);
-    io_close(io, lock);
-    return error;
-}
-
-/* A checkpoint has no lock, and nothing to make durable. */
-static int umount_wait_released(const char *store)
-{
-    const struct timespec interval = {.tv_nsec = POLL_INTERVAL_NS};
-    struct io_file *root;
-    struct io *io;
-    int error = io_open_backend(IO_BACKEND_SYNC, &io);
-
-    if (error < 0)
-        return error;
-    error = io_open_root(io, store, &root);
-    if (error == 0) {
-        while ((error = umount_try_lock(io, root)) == ERROR_LOCKED)
-            (void)nanosleep(&interval, NULL);
-        io_close(io, root);
-    }
-    io_close_backend(io);
-    return error == -ENOENT ? 0 : error;
-}
+/* ---- the whole ---- */
 
 static int umount_mount(const struct mountinfo *mount, const struct umount_daemon *daemon)
 {
@@ -164,7 +129,7 @@ static int umount_mount(const struct mountinfo *mount, const struct umount_daemo
         output_error("cannot unmount %s: %s", mount->mount_point, error_text(error));
     if (error < 0 || !daemon->alive)
         return error;
-    error = umount_wait_released(daemon->store);
+    error = store_lock_wait(daemon->store);
     if (error < 0)
         output_error("unmounted, but it cannot be seen whether %s is released: %s", daemon->store,
                      error_text(error));
