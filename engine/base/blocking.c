@@ -15,6 +15,11 @@ void blocking_set_hook(blocking_hook *hook, void *context)
     thread_context = context;
 }
 
+bool blocking_is_dear(void)
+{
+    return thread_hook != NULL;
+}
+
 void blocking_enter(void)
 {
     blocking_hook *hook = thread_hook;

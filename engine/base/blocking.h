@@ -13,6 +13,8 @@
 #ifndef VARVE_ENGINE_BASE_BLOCKING_H
 #define VARVE_ENGINE_BASE_BLOCKING_H
 
+#include <stdbool.h>
+
 typedef void blocking_hook(void *context);
 
 /* Register (or with NULL remove) the calling thread's hook. */
@@ -20,5 +22,8 @@ void blocking_set_hook(blocking_hook *hook, void *context);
 
 /* Run and remove the calling thread's hook, if there is one. */
 void blocking_enter(void);
+
+/* Would blocking_enter() run a hook? Then it pays to look first whether there is need to wait. */
+bool blocking_is_dear(void);
 
 #endif

@@ -285,6 +285,23 @@ static int64_t read_counted(struct transfer *transfer, int error)
     return (int64_t)transfer->done;
 }
 
+/* All of it without waiting? Asked only where a wait costs a change of threads, which is dearer
+ * than a system call in vain (and that one has started the kernel's reading). */
+static bool read_from_memory(struct transfer *transfer)
+{
+    const struct io_ops *ops = transfer->io->ops;
+    int64_t result;
+
+    if (ops->read_cached == NULL || !blocking_is_dear())
+        return false;
+    result = ops->read_cached(transfer->io, transfer->file, transfer->to, transfer->size,
+                              transfer->offset);
+    if (result < 0 || (size_t)result != transfer->size)
+        return false;
+    transfer->done = transfer->size;
+    return true;
+}
+
 int64_t io_read(struct io *io, struct io_file *file, void *data, size_t size, uint64_t offset)
 {
     struct transfer transfer = {.io = io, .file = file, .to = data, .size = size, .offset = offset};
@@ -294,6 +311,8 @@ int64_t io_read(struct io *io, struct io_file *file, void *data, size_t size, ui
         return count_error(io, error);
     if (size == 0)
         return 0;
+    if (read_from_memory(&transfer))
+        return read_counted(&transfer, 0);
     blocking_enter();
     return read_counted(&transfer, transfer_run(&transfer));
 }
@@ -325,8 +344,28 @@ static int64_t read_finish(struct io *io, const struct io_read *read)
     return read_counted(&transfer, state < 0 ? state : 0);
 }
 
+/* How many of the first reads of a batch needed no waiting. */
+static size_t read_first_from_memory(struct io *io, struct io_read *reads, size_t count_of_reads)
+{
+    size_t done = 0;
+
+    for (; done < count_of_reads; done++) {
+        struct transfer transfer = {.io = io,
+                                    .file = reads[done].file,
+                                    .to = reads[done].data,
+                                    .size = reads[done].size_bytes,
+                                    .offset = reads[done].offset};
+
+        if (transfer.size > 0 && !read_from_memory(&transfer))
+            break;
+        reads[done].result = transfer.size > 0 ? read_counted(&transfer, 0) : 0;
+    }
+    return done;
+}
+
 int io_read_batch(struct io *io, struct io_read *reads, size_t count_of_reads)
 {
+    size_t done;
     int error = 0;
 
     if (count_of_reads == 0)
@@ -343,9 +382,12 @@ int io_read_batch(struct io *io, struct io_read *reads, size_t count_of_reads)
         return count_error(io, error);
     }
 
+    done = read_first_from_memory(io, reads, count_of_reads);
+    if (done == count_of_reads)
+        return 0;
     blocking_enter();
-    io->ops->read_batch(io, reads, count_of_reads);
-    for (size_t i = 0; i < count_of_reads; i++) {
+    io->ops->read_batch(io, reads + done, count_of_reads - done);
+    for (size_t i = done; i < count_of_reads; i++) {
         reads[i].result = read_finish(io, &reads[i]);
         if (reads[i].result < 0 && error == 0)
             error = (int)reads[i].result;

@@ -14,7 +14,8 @@
  *             O_NOFOLLOW where openat2 is missing): -ELOOP.
  * Names:      relative to an open directory; `name` may contain '/' only where said.
  * Threads:    every function may be called from any thread, several on one file at once.
- * Blocking:   read, write and sync functions call blocking_enter() before they wait.
+ * Blocking:   read, write and sync functions call blocking_enter() before they wait; reads do not,
+ *             when all that is wanted is in the kernel's memory.
  * Errors:     negative errno as the system call gives it, and ERROR_UNALIGNED. A name that is not
  *             one component is -EINVAL, one that leaves its directory -EXDEV, an existing file
  *             that is neither regular nor a directory -EINVAL.
@@ -69,6 +70,9 @@ struct io_ops {
     int64_t (*write)(struct io *io, struct io_file *file, const void *data, size_t size,
                      uint64_t offset);
     void (*read_batch)(struct io *io, struct io_read *reads, size_t count);
+    /* What is in memory already, without waiting: the count, or -EAGAIN. NULL: it cannot tell. */
+    int64_t (*read_cached)(struct io *io, struct io_file *file, void *data, size_t size,
+                           uint64_t offset);
     int (*sync)(struct io *io, struct io_file *file, bool data_only);
     int (*sync_filesystem)(struct io *io, struct io_file *file);
     int (*truncate)(struct io *io, struct io_file *file, uint64_t size);
@@ -166,8 +170,8 @@ int io_clone(struct io *io, struct io_file *from, struct io_file *to);
 
 int io_space(struct io *io, struct io_file *file, struct statvfs *ret_space);
 
-/* Memory for direct I/O: aligned to IO_DIRECT_ALIGNMENT, from 2 MiB on in huge pages where there are
- * any; NULL when out of memory; free() frees. */
+/* Memory for direct I/O: aligned to IO_DIRECT_ALIGNMENT, from 2 MiB on in huge pages where there
+ * are any; NULL when out of memory; free() frees. */
 void *io_allocate_aligned(size_t size);
 
 /* Relaxed reads: each counter is right, their sum may be of different moments. */

@@ -13,6 +13,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "engine/base/io_backend.h"
@@ -191,6 +192,20 @@ static int64_t sync_read(struct io *io, struct io_file *file, void *data, size_t
     if (error < 0)
         return error;
     count = pread(file->descriptor, data, size, (off_t)offset);
+    return count < 0 ? -errno : count;
+}
+
+/* Direct reads always wait. */
+static int64_t sync_read_cached(struct io *io, struct io_file *file, void *data, size_t size,
+                                uint64_t offset)
+{
+    struct iovec part = {data, size};
+    ssize_t count;
+
+    (void)io;
+    if (file->is_direct)
+        return -EAGAIN;
+    count = preadv2(file->descriptor, &part, 1, (off_t)offset, RWF_NOWAIT);
     return count < 0 ? -errno : count;
 }
 
@@ -373,6 +388,7 @@ const struct io_ops io_sync_ops = {
     .read = sync_read,
     .write = sync_write,
     .read_batch = sync_read_batch,
+    .read_cached = sync_read_cached,
     .sync = sync_sync,
     .sync_filesystem = sync_sync_filesystem,
     .truncate = sync_truncate,

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -422,11 +423,17 @@ static void thread_says_that_it_is_about_to_wait_once(void **state)
     assert_int_equal(calls, 1);
     assert_int_equal(io_write(io, file, "ab", 2, 0), 0);
     assert_int_equal(calls, 1);
+    /* At the end of the file nothing tells what is in memory from what is not there. */
     blocking_set_hook(count_call, &calls);
-    assert_int_equal(io_read(io, file, data, 2, 0), 2);
+    assert_int_equal(io_read(io, file, data, 2, 1), 1);
     assert_int_equal(calls, 2);
+    reads[0].size_bytes = 1;
+    reads[1].size_bytes = 2;
+    reads[1].offset = 1;
     blocking_set_hook(count_call, &calls);
     assert_int_equal(io_read_batch(io, reads, 2), 0);
+    assert_int_equal(reads[0].result, 1);
+    assert_int_equal(reads[1].result, 1);
     assert_int_equal(calls, 3);
     blocking_set_hook(count_call, &calls);
     assert_int_equal(io_sync(io, file, true), 0);
@@ -438,6 +445,66 @@ static void thread_says_that_it_is_about_to_wait_once(void **state)
     blocking_set_hook(NULL, NULL);
     assert_int_equal(io_sync(io, file, true), 0);
     assert_int_equal(calls, 5);
+    io_close(io, file);
+}
+
+/* Does the file system under the test answer from memory alone? */
+static bool tells_what_is_in_memory(const struct io_fixture *fixture, const char *name)
+{
+    struct iovec part;
+    char path[512], data[2];
+    ssize_t count;
+    int descriptor;
+
+    (void)snprintf(path, sizeof path, "%s/%s", fixture->path, name);
+    descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(descriptor >= 0);
+    part = (struct iovec){data, sizeof data};
+    count = preadv2(descriptor, &part, 1, 0, RWF_NOWAIT);
+    close(descriptor);
+    return count == (ssize_t)sizeof data;
+}
+
+static void what_is_in_memory_is_read_without_waiting(void **state)
+{
+    struct io_fixture *fixture = *state;
+    struct io *io = fixture->io;
+    struct io_file *file = create(fixture, "file", 0), *direct;
+    char *block = io_allocate_aligned(IO_DIRECT_ALIGNMENT);
+    struct io_read reads[3] = {{.file = file}, {.file = file}, {.file = file}};
+    char data[3][2];
+    int calls = 0;
+
+    assert_non_null(block);
+    memset(block, 'x', IO_DIRECT_ALIGNMENT);
+    assert_int_equal(io_write(io, file, block, IO_DIRECT_ALIGNMENT, 0), 0);
+    if (!tells_what_is_in_memory(fixture, "file"))
+        goto out;
+    for (int i = 0; i < 3; i++) {
+        reads[i].data = data[i];
+        reads[i].size_bytes = i == 1 ? 0 : 2;
+        reads[i].offset = (uint64_t)i;
+    }
+    blocking_set_hook(count_call, &calls);
+    assert_int_equal(io_read(io, file, data[0], 2, 1), 2);
+    assert_memory_equal(data[0], "xx", 2);
+    memset(data, 0, sizeof data);
+    assert_int_equal(io_read_batch(io, reads, 3), 0);
+    assert_memory_equal(data[0], "xx", 2);
+    assert_memory_equal(data[2], "xx", 2);
+    assert_int_equal(reads[0].result, 2);
+    assert_int_equal(reads[1].result, 0);
+    assert_int_equal(reads[2].result, 2);
+    assert_int_equal(calls, 0);
+
+    assert_int_equal(io_open(io, fixture->root, "file", IO_OPEN_READ | IO_OPEN_DIRECT, 0, &direct),
+                     0);
+    assert_int_equal(io_read(io, direct, block, IO_DIRECT_ALIGNMENT, 0), IO_DIRECT_ALIGNMENT);
+    assert_int_equal(calls, 1);
+    io_close(io, direct);
+    blocking_set_hook(NULL, NULL);
+out:
+    free(block);
     io_close(io, file);
 }
 
@@ -522,6 +589,7 @@ int main(void)
         ON_BOTH(lock_keeps_others_out_until_the_file_is_closed),
         ON_BOTH(clone_copies_or_says_that_it_cannot),
         ON_BOTH(thread_says_that_it_is_about_to_wait_once),
+        ON_BOTH(what_is_in_memory_is_read_without_waiting),
         ON_BOTH(statistics_count_what_was_done),
         ON_BOTH(aligned_memory_is_aligned),
         ON_BOTH(closing_nothing_is_fine),
