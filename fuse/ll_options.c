@@ -61,6 +61,7 @@ struct option {
 static const struct option option_table[] = {
     {"ro", OPTION_FLAG, OFFSET(read_only), 0, 0, {0}},
     {"rw", OPTION_FLAG_OFF, OFFSET(read_only), 0, 0, {0}},
+    {"remount", OPTION_FLAG, OFFSET(remount), 0, 0, {0}},
     {"allow_other", OPTION_FLAG, OFFSET(allow_other), 0, 0, {0}},
     {"noallow_other", OPTION_FLAG_OFF, OFFSET(allow_other), 0, 0, {0}},
     {"writeback", OPTION_FLAG, OFFSET(writeback), 0, 0, {0}},
@@ -94,6 +95,11 @@ static const struct option option_table[] = {
     {"async", OPTION_IGNORED, 0, 0, 0, {0}},
     {"atime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"relatime", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"norelatime", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"strictatime", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"nostrictatime", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"lazytime", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"nolazytime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"nodiratime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"diratime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"auto", OPTION_IGNORED, 0, 0, 0, {0}},
@@ -107,6 +113,11 @@ static const struct option option_table[] = {
     {"_netdev", OPTION_IGNORED, 0, 0, 0, {0}},
     {"comment", OPTION_IGNORED, 0, 0, 0, {0}},
     {"nonempty", OPTION_IGNORED, 0, 0, 0, {0}},
+    /* What the kernel shows of a FUSE mount: mount -o remount repeats it. */
+    {"user_id", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"group_id", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"max_read", OPTION_IGNORED, 0, 0, 0, {0}},
+    {"blksize", OPTION_IGNORED, 0, 0, 0, {0}},
 };
 
 static const struct option *option_find(const char *name)
@@ -253,8 +264,6 @@ static int option_parse_word(struct ll_options *options, char *word, bool sloppy
         return 0;
     if (value != NULL)
         *value++ = '\0';
-    if (strcmp(word, "remount") == 0)
-        return option_complain(error, "%s%s is not supported: unmount and mount again", word, "");
 
     option = option_find(word);
     if (option == NULL)

@@ -26,6 +26,7 @@ struct ll_options {
     char *fsname;      /* NULL: the store */
     char *snapdir_name;
     char *kernel_options; /* comma list for mount(2), for example "nodev,noexec"; NULL: none */
+    bool remount; /* not a new mount: change the flags of the one at mount_point */
     bool read_only;
     bool allow_other;
     bool writeback;

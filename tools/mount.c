@@ -24,6 +24,7 @@
 #include "tools/command.h"
 #include "tools/exit_code.h"
 #include "tools/output.h"
+#include "tools/remount.h"
 #include "tools/store_lock.h"
 
 struct mount_arguments {
@@ -256,14 +257,18 @@ static int mount_daemonise(const struct mount_arguments *arguments)
 static int mount_run(struct mount_arguments *arguments)
 {
     struct mount_child foreground = {.pipe_end = -1};
-    int status = mount_prepare(arguments);
+    int status;
 
+    if (arguments->options.remount)
+        return arguments->fake || arguments->common.dry_run
+                   ? EXIT_CODE_OK
+                   : remount_run(&arguments->options, arguments->mount_point);
+    status = mount_prepare(arguments);
     if (status != 0 || arguments->fake || arguments->common.dry_run)
         return status;
     if (arguments->common.verbose > 0)
         log_set_level(LOG_LEVEL_DEBUG);
-    if (!arguments->options.read_only)
-        store_lock_wait_closing(arguments->options.store, arguments->options.fsname);
+    store_lock_wait_closing(arguments->options.store, arguments->options.fsname);
     return arguments->foreground ? mount_serve(arguments, &foreground) : mount_daemonise(arguments);
 }
 
@@ -365,7 +370,8 @@ static const char mount_documentation[] =
     "  readahead_kb=N          what the kernel reads ahead (1024); 0: its default\n"
     "  writeback               let the kernel hold writes back: snapshots are then not exact\n"
     "  fsname=NAME             what df shows instead of STORE\n"
-    "  nodev nosuid noexec noatime sync dirsync    as mount(8)";
+    "  nodev nosuid noexec noatime sync dirsync    as mount(8)\n"
+    "  remount                 change those and ro of the mount on MNT; all else stays";
 
 int command_mount(int argc, char **argv)
 {

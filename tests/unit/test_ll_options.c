@@ -97,6 +97,19 @@ static void what_fstab_adds_is_accepted(void **state)
                      0);
 }
 
+static void a_remount_repeats_what_the_kernel_shows(void **state)
+{
+    struct ll_options *options = *state;
+
+    assert_false(options->remount);
+    assert_int_equal(parse(options, "ro,remount,noatime,user_id=0,group_id=0,default_permissions,"
+                                    "allow_other,max_read=131072,strictatime,lazytime"),
+                     0);
+    assert_true(options->remount);
+    assert_true(options->read_only);
+    assert_string_equal(options->kernel_options, "noatime");
+}
+
 static void wrong_words_are_refused(void **state)
 {
     static const char *const lists[] = {
@@ -114,7 +127,7 @@ static void wrong_words_are_refused(void **state)
         "snaplinks",
         "snaplinks=1",
         "io=fast",
-        "remount,ro",
+        "remount=1",
         "cache_mb=0",
         "sync_window=99999999999999999999",
     };
@@ -139,6 +152,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_last_word_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(a_backslash_keeps_a_comma_in_the_value, setup, teardown),
         cmocka_unit_test_setup_teardown(what_fstab_adds_is_accepted, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_remount_repeats_what_the_kernel_shows, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_words_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(sloppy_ignores_only_what_is_unknown, setup, teardown),
     };
