@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_fs_diff.c - what the difference of two trees says, by example and against a walk of both
+ */
+#include <sys/xattr.h>
+
+#include "engine/base/error.h"
+#include "fuse/fs_data.h"
+#include "fuse/fs_diff.h"
+#include "tests/lib/fs_fixture.h"
+#include "tests/lib/seed.h"
+
+/* ---- by example ---- */
+
+static struct snapshot *take_snapshot(struct fs_fixture *fixture, const char *name)
+{
+    struct snapshot *snapshot;
+
+    assert_int_equal(
+        snapshot_create(fs_snapshots(fixture->fs), slice_of_string(name), NULL, 0, &snapshot), 0);
+    return snapshot;
+}
+
+static struct fs_diff diff_of(struct engine_view *before, struct engine_view *after,
+                              const char *path)
+{
+    const char *paths[] = {path};
+    const struct fs_diff_options options = {.paths = paths, .path_count = path != NULL};
+    struct fs_diff diff;
+
+    assert_int_equal(fs_diff_make(before, after, &options, &diff), 0);
+    return diff;
+}
+
+/* The difference as lines: kind, changes, paths, sizes. */
+static void diff_text(const struct fs_diff *diff, char *text, size_t room)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < diff->count; i++) {
+        const struct fs_diff_entry *entry = &diff->entries[i];
+
+        used += (size_t)snprintf(text + used, room - used, "%c", "+-MR"[entry->kind]);
+        for (int bit = 0; bit < FS_DIFF_CHANGES; bit++)
+            if ((entry->changes & 1u << bit) != 0)
+                used +=
+                    (size_t)snprintf(text + used, room - used, " %s", fs_diff_change_names[bit]);
+        if (entry->path_before != NULL)
+            used += (size_t)snprintf(text + used, room - used, " <%s:%llu", entry->path_before,
+                                     (unsigned long long)entry->size_before);
+        if (entry->path_after != NULL)
+            used += (size_t)snprintf(text + used, room - used, " >%s:%llu", entry->path_after,
+                                     (unsigned long long)entry->size_after);
+        used += (size_t)snprintf(text + used, room - used, "\n");
+        assert_true(used < room);
+    }
+}
+
+/* From the snapshot to the present. */
+static void assert_diff(struct fs_fixture *fixture, struct snapshot *snapshot, const char *path,
+                        const char *expected)
+{
+    struct engine_view *before, *after = engine_view_acquire(fixture->engine);
+    struct fs_diff diff;
+    char text[8192];
+
+    assert_int_equal(snapshot_view_get(snapshot, &before), 0);
+    diff = diff_of(before, after, path);
+    diff_text(&diff, text, sizeof text);
+    assert_string_equal(text, expected);
+    fs_diff_free(&diff);
+    snapshot_view_put(snapshot, before);
+    engine_view_release(after);
+}
+
+static void rename_to(struct fs_fixture *fixture, uint64_t from_parent, const char *from,
+                      uint64_t to_parent, const char *to)
+{
+    assert_int_equal(fs_rename(fixture->fs, from_parent, from, to_parent, to, 0, &fs_fixture_root),
+                     0);
+}
+
+static void each_kind_of_change_is_told_once(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
+    uint64_t content = fs_fixture_file(fixture, directory, "content");
+    uint64_t mode = fs_fixture_file(fixture, directory, "mode");
+    uint64_t xattr = fs_fixture_file(fixture, directory, "xattr");
+    uint64_t moved = fs_fixture_file(fixture, directory, "moved");
+    struct fs_setattr change = {.mask = FS_SETATTR_MODE, .mode = 0600};
+    struct snapshot *snapshot;
+    struct fs_entry entry;
+
+    fs_fixture_write(fixture, content, "one");
+    fs_fixture_write(fixture, moved, "1234");
+    fs_fixture_write(fixture, fs_fixture_file(fixture, directory, "gone"), "12345");
+    fs_fixture_file(fixture, directory, "same");
+    snapshot = take_snapshot(fixture, "s");
+    assert_diff(fixture, snapshot, NULL, "");
+
+    fs_fixture_write(fixture, content, "other");
+    assert_int_equal(fs_setattr(fixture->fs, mode, &change, &fs_fixture_root, &entry), 0);
+    assert_int_equal(fs_setxattr(fixture->fs, xattr, "user.x", "y", 1, 0, &fs_fixture_root), 0);
+    rename_to(fixture, directory, "moved", FS_ROOT, "here");
+    assert_int_equal(fs_unlink(fixture->fs, directory, "gone", &fs_fixture_root), 0);
+    fs_fixture_write(fixture, fs_fixture_file(fixture, directory, "new"), "12");
+    assert_diff(fixture, snapshot, NULL,
+                "M content times <d/content:3 >d/content:5\n"
+                "- <d/gone:5\n"
+                "M mode <d/mode:0 >d/mode:0\n"
+                "+ >d/new:2\n"
+                "M xattrs <d/xattr:0 >d/xattr:0\n"
+                "R <d/moved:4 >here:4\n");
+    /* With a filter: what was there or is there now. */
+    assert_diff(fixture, snapshot, "d/moved", "R <d/moved:4 >here:4\n");
+    assert_diff(fixture, snapshot, "here", "R <d/moved:4 >here:4\n");
+    assert_diff(fixture, snapshot, "d/ne", "");
+    assert_diff(fixture, snapshot, "d/new", "+ >d/new:2\n");
+    snapshot_unref(snapshot);
+}
+
+static void a_renamed_directory_is_one_line_and_its_changed_files_have_both_paths(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "old");
+    uint64_t deep = fs_fixture_directory(fixture, directory, "deep");
+    uint64_t file = fs_fixture_file(fixture, deep, "file");
+    struct snapshot *snapshot;
+
+    fs_fixture_file(fixture, deep, "quiet");
+    snapshot = take_snapshot(fixture, "s");
+    rename_to(fixture, FS_ROOT, "old", FS_ROOT, "new");
+    fs_fixture_write(fixture, file, "x");
+    assert_diff(fixture, snapshot, NULL,
+                "R <old:0 >new:0\n"
+                "M content times <old/deep/file:0 >new/deep/file:1\n");
+    snapshot_unref(snapshot);
+}
+
+static void a_file_replaced_by_rename_is_modified(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct snapshot *snapshot;
+
+    fs_fixture_write(fixture, fs_fixture_file(fixture, FS_ROOT, "file"), "old");
+    fs_fixture_write(fixture, fs_fixture_file(fixture, FS_ROOT, "other"), "o");
+    snapshot = take_snapshot(fixture, "s");
+    /* As an editor saves. */
+    fs_fixture_write(fixture, fs_fixture_file(fixture, FS_ROOT, ".file.tmp"), "newer");
+    rename_to(fixture, FS_ROOT, ".file.tmp", FS_ROOT, "file");
+    assert_diff(fixture, snapshot, NULL, "M content times replaced <file:3 >file:5\n");
+    /* Of a file that was there before it says so. */
+    rename_to(fixture, FS_ROOT, "other", FS_ROOT, "file");
+    assert_diff(fixture, snapshot, NULL,
+                "- <file:3\n"
+                "R <other:1 >file:1\n");
+    snapshot_unref(snapshot);
+}
+
+static void another_type_in_the_same_place_is_another_thing(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct snapshot *snapshot;
+
+    fs_fixture_file(fixture, FS_ROOT, "x");
+    snapshot = take_snapshot(fixture, "s");
+    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "x", &fs_fixture_root), 0);
+    fs_fixture_directory(fixture, FS_ROOT, "x");
+    assert_diff(fixture, snapshot, NULL, "- <x:0\n+ >x:0\n");
+    snapshot_unref(snapshot);
+}
+
+static void every_name_of_a_changed_file_is_told(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "a");
+    struct snapshot *snapshot;
+    struct fs_entry entry;
+
+    assert_int_equal(fs_link(fixture->fs, file, directory, "b", &fs_fixture_root, &entry), 0);
+    assert_int_equal(fs_link(fixture->fs, file, directory, "c", &fs_fixture_root, &entry), 0);
+    snapshot = take_snapshot(fixture, "s");
+    fs_fixture_write(fixture, file, "x");
+    assert_int_equal(fs_unlink(fixture->fs, directory, "c", &fs_fixture_root), 0);
+    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "e", &fs_fixture_root, &entry), 0);
+    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "f", &fs_fixture_root, &entry), 0);
+    assert_diff(fixture, snapshot, NULL,
+                "M content times <a:0 >a:1\n"
+                "M content times <d/b:0 >d/b:1\n"
+                "R content times <d/c:0 >e:1\n"
+                "+ linked >f:1\n");
+    snapshot_unref(snapshot);
+}
+
+/* Its only name is not the one that it was given last. */
+static void a_hint_that_leads_nowhere_does_not_hide_a_change(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "a");
+    struct snapshot *snapshot;
+    struct fs_entry entry;
+
+    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "b", &fs_fixture_root, &entry), 0);
+    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "b", &fs_fixture_root), 0);
+    snapshot = take_snapshot(fixture, "s");
+    fs_fixture_write(fixture, file, "x");
+    assert_diff(fixture, snapshot, NULL, "M content times <a:0 >a:1\n");
+    snapshot_unref(snapshot);
+}
+
+static void an_open_file_without_a_name_is_gone(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct fs_entry entry;
+    struct snapshot *snapshot;
+
+    fs_fixture_file(fixture, FS_ROOT, "a"); /* held by the lookup */
+    assert_int_equal(fs_tmpfile(fixture->fs, FS_ROOT, 0600, &fs_fixture_root, &entry), 0);
+    snapshot = take_snapshot(fixture, "s");
+    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "a", &fs_fixture_root), 0);
+    fs_fixture_write(fixture, entry.attribute.node, "x");
+    assert_diff(fixture, snapshot, NULL, "- <a:0\n");
+    assert_int_equal(
+        fs_link(fixture->fs, entry.attribute.node, FS_ROOT, "t", &fs_fixture_root, &entry), 0);
+    assert_diff(fixture, snapshot, NULL, "- <a:0\n+ >t:1\n");
+    snapshot_unref(snapshot);
+}
+
+static void touching_is_told_also_of_the_root(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct fs_setattr change = {.mask = FS_SETATTR_MTIME, .mtime = {.tv_sec = 5}};
+    struct fs_setattr mode = {.mask = FS_SETATTR_MODE, .mode = 0644};
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "a");
+    struct snapshot *snapshot = take_snapshot(fixture, "s");
+    struct fs_entry entry;
+
+    assert_int_equal(fs_setattr(fixture->fs, FS_ROOT, &change, &fs_fixture_root, &entry), 0);
+    assert_int_equal(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry), 0);
+    assert_diff(fixture, snapshot, NULL, "M times <.:0 >.:0\nM ctime <a:0 >a:0\n");
+    snapshot_unref(snapshot);
+}
+
+static void more_changes_than_asked_for_are_an_error(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    const struct fs_diff_options options = {.changes_max = 10};
+    struct snapshot *snapshot = take_snapshot(fixture, "s");
+    struct engine_view *before, *after;
+    struct fs_diff diff;
+
+    for (int i = 0; i < 10; i++) {
+        char name[8];
+
+        snprintf(name, sizeof name, "%d", i);
+        fs_fixture_file(fixture, FS_ROOT, name);
+    }
+    after = engine_view_acquire(fixture->engine);
+    assert_int_equal(snapshot_view_get(snapshot, &before), 0);
+    assert_int_equal(fs_diff_make(before, after, &options, &diff), -E2BIG);
+    snapshot_view_put(snapshot, before);
+    engine_view_release(after);
+    snapshot_unref(snapshot);
+}
+
+static void cost_follows_the_changes(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct engine_view *before, *after;
+    struct snapshot *snapshot;
+    struct fs_diff diff;
+    uint64_t changed = 0;
+
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        uint64_t directory;
+
+        snprintf(name, sizeof name, "d%d", i);
+        directory = fs_fixture_directory(fixture, FS_ROOT, name);
+        for (int j = 0; j < 100; j++) {
+            snprintf(name, sizeof name, "f%d", j);
+            changed = fs_fixture_file(fixture, directory, name);
+        }
+    }
+    assert_int_equal(engine_compact(fixture->engine), 0);
+    snapshot = take_snapshot(fixture, "s");
+    assert_int_equal(snapshot_wait(fs_snapshots(fixture->fs), snapshot), 0);
+    fs_fixture_write(fixture, changed, "x");
+    assert_int_equal(snapshot_view_get(snapshot, &before), 0);
+    after = engine_view_acquire(fixture->engine);
+    diff = diff_of(before, after, NULL);
+    assert_int_equal(diff.count, 1);
+    assert_string_equal(diff.entries[0].path_after, "d19/f99");
+    assert_true(diff.statistics.records_read < 20);
+    fs_diff_free(&diff);
+    snapshot_view_put(snapshot, before);
+    engine_view_release(after);
+    snapshot_unref(snapshot);
+}
+
+/* ---- against a walk of both trees ---- */
+
+#define NAMES_MAX 4096
+#define PATH_ROOM 512
+
+struct tree_name {
+    char path[PATH_ROOM];
+    uint64_t directory, ino;
+    struct fs_inode inode;
+    uint64_t content, xattrs; /* sums of the numbers of those records */
+    bool told;
+};
+
+struct tree {
+    struct tree_name *names;
+    size_t count;
+};
+
+static void load_tree_inode(struct engine_view *view, struct tree_name *name)
+{
+    struct engine_iterator *iterator;
+    struct fs_key start, end;
+    int found;
+
+    assert_int_equal(fs_inode_load(view, name->ino, &name->inode, NULL), 0);
+    fs_key_start(&start, name->ino);
+    fs_key_start(&end, name->ino + 1);
+    assert_int_equal(engine_iterator_new(view, fs_key_slice(&end), &iterator), 0);
+    for (found = engine_iterator_seek(iterator, fs_key_slice(&start)); found > 0;
+         found = engine_iterator_next(iterator)) {
+        const struct record *record = engine_iterator_record(iterator);
+        struct slice rest;
+        uint64_t ino;
+        uint8_t type;
+
+        assert_true(fs_key_parse(record->key, &ino, &type, &rest));
+        if (type == FS_KEY_EXTENT || type == FS_KEY_SYMLINK)
+            name->content = name->content * 31 + record->sequence;
+        if (type == FS_KEY_XATTR)
+            name->xattrs = name->xattrs * 31 + record->sequence;
+    }
+    assert_int_equal(found, 0);
+    engine_iterator_free(iterator);
+}
+
+static void walk_tree(struct engine_view *view, struct tree *tree, uint64_t directory,
+                      const char *path)
+{
+    struct engine_iterator *iterator;
+    struct fs_key start, end;
+    int found;
+
+    fs_key_type_start(&start, directory, FS_KEY_DENTRY);
+    fs_key_type_start(&end, directory, FS_KEY_DENTRY + 1);
+    assert_int_equal(engine_iterator_new(view, fs_key_slice(&end), &iterator), 0);
+    for (found = engine_iterator_seek(iterator, fs_key_slice(&start)); found > 0;
+         found = engine_iterator_next(iterator)) {
+        const struct record *record = engine_iterator_record(iterator);
+        struct tree_name *name = &tree->names[tree->count++];
+        struct fs_dentry dentry;
+        struct slice text;
+        uint64_t ino;
+        uint8_t type;
+
+        assert_true(tree->count <= NAMES_MAX);
+        assert_true(fs_key_parse(record->key, &ino, &type, &text));
+        assert_int_equal(fs_dentry_decode(record->value, &dentry), 0);
+        *name = (struct tree_name){.directory = directory, .ino = dentry.ino};
+        snprintf(name->path, sizeof name->path, "%s%s%.*s", path, path[0] != '\0' ? "/" : "",
+                 (int)text.size, (const char *)text.data);
+        load_tree_inode(view, name);
+        if (S_ISDIR(dentry.type))
+            walk_tree(view, tree, dentry.ino, name->path);
+    }
+    assert_int_equal(found, 0);
+    engine_iterator_free(iterator);
+}
+
+static struct tree tree_of(struct engine_view *view)
+{
+    struct tree tree = {.names = calloc(NAMES_MAX, sizeof *tree.names), .count = 1};
+
+    strcpy(tree.names[0].path, ".");
+    tree.names[0].ino = FS_ROOT;
+    load_tree_inode(view, &tree.names[0]);
+    walk_tree(view, &tree, FS_ROOT, "");
+    return tree;
+}
+
+static struct tree_name *at_path(struct tree *tree, const char *path)
+{
+    for (size_t i = 0; path != NULL && i < tree->count; i++)
+        if (strcmp(tree->names[i].path, path) == 0)
+            return &tree->names[i];
+    return NULL;
+}
+
+static struct tree_name *of_ino(struct tree *tree, uint64_t ino)
+{
+    for (size_t i = 0; i < tree->count; i++)
+        if (tree->names[i].ino == ino)
+            return &tree->names[i];
+    return NULL;
+}
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* The name of the other tree in the same place: directory and name. */
+static struct tree_name *same_place(struct tree *tree, const struct tree_name *name)
+{
+    for (size_t i = 0; i < tree->count; i++)
+        if (tree->names[i].directory == name->directory &&
+            strcmp(last_part(tree->names[i].path), last_part(name->path)) == 0)
+            return &tree->names[i];
+    return NULL;
+}
+
+static bool names_differ_in(struct tree *before, struct tree *after, uint64_t directory)
+{
+    for (size_t i = 0; i < before->count; i++) {
+        struct tree_name *twin = same_place(after, &before->names[i]);
+
+        if (before->names[i].directory == directory &&
+            (twin == NULL || twin->ino != before->names[i].ino))
+            return true;
+    }
+    for (size_t i = 0; i < after->count; i++)
+        if (after->names[i].directory == directory && same_place(before, &after->names[i]) == NULL)
+            return true;
+    return false;
+}
+
+static bool time_differs(struct timespec a, struct timespec b)
+{
+    return a.tv_sec != b.tv_sec || a.tv_nsec != b.tv_nsec;
+}
+
+/* What must be said of an inode that both trees have; CTIME is left out. */
+static unsigned expected_changes(struct tree *before, struct tree *after, const struct tree_name *a,
+                                 const struct tree_name *b)
+{
+    unsigned changes = 0;
+
+    if ((a->inode.mode & 07777) != (b->inode.mode & 07777))
+        changes |= FS_DIFF_MODE;
+    if (a->inode.uid != b->inode.uid || a->inode.gid != b->inode.gid)
+        changes |= FS_DIFF_OWNER;
+    if ((time_differs(a->inode.mtime, b->inode.mtime) ||
+         time_differs(a->inode.atime, b->inode.atime)) &&
+        !(S_ISDIR(a->inode.mode) && names_differ_in(before, after, a->ino)))
+        changes |= FS_DIFF_TIMES;
+    if (a->content != b->content ||
+        (!S_ISDIR(a->inode.mode) && a->inode.size_bytes != b->inode.size_bytes))
+        changes |= FS_DIFF_CONTENT;
+    if (a->xattrs != b->xattrs)
+        changes |= FS_DIFF_XATTRS;
+    return changes;
+}
+
+static void check_entry(struct tree *before, struct tree *after, const struct fs_diff_entry *entry)
+{
+    struct tree_name *a = at_path(before, entry->path_before);
+    struct tree_name *b = at_path(after, entry->path_after);
+
+    assert_int_equal(a != NULL, entry->kind != FS_DIFF_ADDED);
+    assert_int_equal(b != NULL, entry->kind != FS_DIFF_REMOVED);
+    assert_int_equal(entry->path_before != NULL, a != NULL);
+    assert_int_equal(entry->path_after != NULL, b != NULL);
+    if (a != NULL) {
+        assert_false(a->told);
+        a->told = true;
+        if (!S_ISDIR(a->inode.mode))
+            assert_int_equal(entry->size_before, a->inode.size_bytes);
+    }
+    if (b != NULL) {
+        assert_false(b->told);
+        b->told = true;
+        if (!S_ISDIR(b->inode.mode))
+            assert_int_equal(entry->size_after, b->inode.size_bytes);
+        assert_int_equal(entry->type, b->inode.mode & S_IFMT);
+    }
+    if (entry->kind == FS_DIFF_RENAMED) {
+        assert_int_equal(a->ino, b->ino);
+        assert_true(same_place(after, a) == NULL || same_place(after, a)->ino != a->ino);
+        assert_true(same_place(before, b) == NULL || same_place(before, b)->ino != b->ino);
+        assert_int_equal(entry->changes & ~(unsigned)FS_DIFF_CTIME,
+                         expected_changes(before, after, a, b));
+    }
+    if (entry->kind == FS_DIFF_MODIFIED) {
+        assert_ptr_equal(same_place(after, a), b);
+        if ((entry->changes & FS_DIFF_REPLACED) != 0) {
+            assert_true(of_ino(after, a->ino) == NULL && of_ino(before, b->ino) == NULL);
+        } else {
+            assert_int_equal(a->ino, b->ino);
+            assert_int_equal(entry->changes & ~(unsigned)FS_DIFF_CTIME,
+                             expected_changes(before, after, a, b));
+            assert_true(entry->changes != 0);
+        }
+    }
+}
+
+/* Whatever no entry told of is as it was. */
+static void check_untold(struct tree *before, struct tree *after)
+{
+    for (size_t i = 0; i < before->count; i++) {
+        struct tree_name *a = &before->names[i], *b = same_place(after, a);
+
+        if (a->told)
+            continue;
+        assert_non_null(b);
+        assert_int_equal(a->ino, b->ino);
+        assert_false(b->told);
+        assert_int_equal(expected_changes(before, after, a, b), 0);
+    }
+    for (size_t i = 0; i < after->count; i++)
+        if (!after->names[i].told)
+            assert_non_null(same_place(before, &after->names[i]));
+}
+
+static void check_diff(struct engine_view *before_view, struct engine_view *after_view)
+{
+    struct tree before = tree_of(before_view), after = tree_of(after_view);
+    struct fs_diff diff = diff_of(before_view, after_view, NULL);
+
+    for (size_t i = 0; i < diff.count; i++)
+        check_entry(&before, &after, &diff.entries[i]);
+    check_untold(&before, &after);
+    fs_diff_free(&diff);
+    free(before.names);
+    free(after.names);
+}
+
+/* ---- random trees ---- */
+
+#define DIRECTORIES_MAX 12
+
+struct play {
+    struct fs_fixture *fixture;
+    uint64_t random;
+    uint64_t directories[DIRECTORIES_MAX];
+    size_t count;
+};
+
+static uint64_t some_directory(struct play *play)
+{
+    return play->directories[seed_below(&play->random, play->count)];
+}
+
+static const char *some_name(struct play *play)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+
+    return names[seed_below(&play->random, 8)];
+}
+
+/* Errors are part of the play. */
+static void play_once(struct play *play)
+{
+    struct fs *fs = play->fixture->fs;
+    uint64_t parent = some_directory(play), other = some_directory(play);
+    const char *name = some_name(play), *other_name = some_name(play);
+    struct fs_setattr change = {.mask = FS_SETATTR_MODE, .mode = 0600};
+    struct fs_entry entry;
+    bool found = fs_fixture_find(play->fixture, parent, name, &entry) == 0;
+
+    switch (seed_below(&play->random, 11)) {
+    case 0:
+        if (play->count < DIRECTORIES_MAX &&
+            fs_mkdir(fs, parent, name, 0755, &fs_fixture_root, &entry) == 0)
+            play->directories[play->count++] = entry.attribute.node;
+        break;
+    case 1:
+        if (fs_rmdir(fs, parent, name, &fs_fixture_root) == 0) {
+            for (size_t i = 0; i < play->count; i++)
+                if (play->directories[i] == entry.attribute.node)
+                    play->directories[i--] = play->directories[--play->count];
+        }
+        break;
+    case 2:
+        (void)fs_unlink(fs, parent, name, &fs_fixture_root);
+        break;
+    case 3:
+    case 4:
+        (void)fs_rename(fs, parent, name, other, other_name,
+                        seed_below(&play->random, 4) == 0 ? 2 : 0, &fs_fixture_root);
+        /* A directory that was replaced is gone. */
+        for (size_t i = 1; i < play->count; i++) {
+            struct fs_entry held;
+
+            if (fs_getattr(fs, play->directories[i], &held) < 0 || held.attribute.nlink == 0)
+                play->directories[i--] = play->directories[--play->count];
+        }
+        break;
+    case 5:
+        if (found && S_ISREG(entry.attribute.mode))
+            (void)fs_link(fs, entry.attribute.node, other, other_name, &fs_fixture_root, &entry);
+        break;
+    case 6:
+        change.mode = 0600 + (mode_t)seed_below(&play->random, 3);
+        if (found)
+            (void)fs_setattr(fs, entry.attribute.node, &change, &fs_fixture_root, &entry);
+        break;
+    case 7:
+        if (found)
+            (void)fs_setxattr(fs, entry.attribute.node, "user.x", "value",
+                              seed_below(&play->random, 5), 0, &fs_fixture_root);
+        break;
+    case 8:
+        (void)fs_symlink(fs, parent, name, "target", &fs_fixture_root, &entry);
+        break;
+    default:
+        if (!found && fs_mknod(fs, parent, name, S_IFREG | 0644, 0, &fs_fixture_root, &entry) == 0)
+            found = true;
+        if (found && S_ISREG(entry.attribute.mode)) {
+            char data[3000] = "";
+
+            (void)fs_write(fs, entry.attribute.node, data,
+                           1 + seed_below(&play->random, sizeof data),
+                           seed_below(&play->random, 9000), false, false);
+        }
+        break;
+    }
+}
+
+static void random_histories_are_told_as_a_walk_of_both_trees_says(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct play play = {.fixture = fixture, .random = seed_start("fs_diff"), .count = 1};
+    struct snapshot *snapshots[24];
+
+    play.directories[0] = FS_ROOT;
+    for (int round = 0; round < 24; round++) {
+        struct engine_view *before, *after;
+        char name[16];
+
+        for (size_t i = seed_below(&play.random, 60); i > 0; i--)
+            play_once(&play);
+        if (seed_below(&play.random, 5) == 0)
+            assert_int_equal(engine_compact(fixture->engine), 0);
+        snprintf(name, sizeof name, "s%d", round);
+        snapshots[round] = take_snapshot(fixture, name);
+        for (int i = 0; i < 3; i++) {
+            struct snapshot *earlier = snapshots[seed_below(&play.random, (uint64_t)round + 1)];
+
+            assert_int_equal(snapshot_view_get(earlier, &before), 0);
+            assert_int_equal(snapshot_view_get(snapshots[round], &after), 0);
+            check_diff(before, after);
+            check_diff(after, before);
+            snapshot_view_put(earlier, before);
+            snapshot_view_put(snapshots[round], after);
+        }
+        for (size_t i = seed_below(&play.random, 10); i > 0; i--)
+            play_once(&play);
+        assert_int_equal(snapshot_view_get(snapshots[round], &before), 0);
+        after = engine_view_acquire(fixture->engine);
+        check_diff(before, after);
+        engine_view_release(after);
+        snapshot_view_put(snapshots[round], before);
+    }
+    for (int i = 0; i < 24; i++)
+        snapshot_unref(snapshots[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        FS_FIXTURE_TEST(each_kind_of_change_is_told_once),
+        FS_FIXTURE_TEST(a_renamed_directory_is_one_line_and_its_changed_files_have_both_paths),
+        FS_FIXTURE_TEST(a_file_replaced_by_rename_is_modified),
+        FS_FIXTURE_TEST(another_type_in_the_same_place_is_another_thing),
+        FS_FIXTURE_TEST(every_name_of_a_changed_file_is_told),
+        FS_FIXTURE_TEST(a_hint_that_leads_nowhere_does_not_hide_a_change),
+        FS_FIXTURE_TEST(an_open_file_without_a_name_is_gone),
+        FS_FIXTURE_TEST(touching_is_told_also_of_the_root),
+        FS_FIXTURE_TEST(more_changes_than_asked_for_are_an_error),
+        FS_FIXTURE_TEST(cost_follows_the_changes),
+        FS_FIXTURE_TEST(random_histories_are_told_as_a_walk_of_both_trees_says),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
