@@ -43,6 +43,7 @@ void ll_control_free(struct ll_control *control)
         return;
     for (size_t i = 0; i < LL_CONTROL_PENDING_MAX; i++)
         buffer_free(&control->pending[i].text);
+    ll_verb_diff_drop_all();
     lock_destroy(&control->lock);
     free(control);
 }

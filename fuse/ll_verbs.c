@@ -86,6 +86,15 @@ static int ll_verb_compact(struct ll *ll, const json_t *request, json_t *reply)
     return error;
 }
 
+/* For a verb that wants the flush before it and not the thread that does it. */
+static int ll_verb_nothing(struct ll *ll, const json_t *request, json_t *reply)
+{
+    (void)ll;
+    (void)request;
+    (void)reply;
+    return 0;
+}
+
 static const struct ll_verb verbs[] = {
     {"stats", false, false, ll_verb_stats},
     {"sync", true, true, ll_verb_sync},
@@ -101,6 +110,8 @@ static const struct ll_verb verbs[] = {
     {"snapshot_hold", true, false, ll_verb_snapshot_hold},
     {"snapshot_release", true, false, ll_verb_snapshot_release},
     {"snapshot_prune", true, false, ll_verb_snapshot_prune},
+    {"snapshot_diff", true, false, ll_verb_snapshot_diff},
+    {"flush_mappings", true, true, ll_verb_nothing},
 };
 
 const struct ll_verb *ll_verb_find(const char *name)

@@ -288,6 +288,7 @@ static const struct command snapshot_verbs[] = {
     {"rename", snapshot_rename_run, "rename one"},
     {"hold", snapshot_hold_run, "keep some from being deleted"},
     {"release", snapshot_release_run, "take holds away"},
+    {"diff", snapshot_diff_run, "show what changed between two, or since one"},
     {"prune", snapshot_prune_run, "delete all that no rule keeps"},
 };
 

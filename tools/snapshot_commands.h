@@ -13,6 +13,7 @@ int snapshot_list_run(int argc, char **argv);
 int snapshot_hold_run(int argc, char **argv);
 int snapshot_release_run(int argc, char **argv);
 int snapshot_prune_run(int argc, char **argv);
+int snapshot_diff_run(int argc, char **argv);
 
 /* ---- shared ---- */
 
