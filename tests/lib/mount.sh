@@ -8,6 +8,7 @@
 # `store=... mnt=... store_mount`. When the script ends well, what is still mounted is unmounted
 # and every store that was mounted is checked with fsck, so each script tests that too. tests/run
 # gives the directory and the time, and cleans up whatever is left; without it, these are made here.
+# A script that made something outside its directory defines at_end, which takes it away.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -16,7 +17,8 @@ varve=$(realpath "${VARVE:-$test_root/build-tests/varve}")
 directory=${VARVE_TEST_DIR:-$(mktemp -d "${TMPDIR:-/tmp}/varve-case.XXXXXX")}
 store=$directory/store
 mnt=$directory/mnt
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# The system's own programs, also where a user has put others before them.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 export LC_ALL=C.UTF-8 GIT_CONFIG_NOSYSTEM=1 HOME=$directory
 # A program built with a sanitizer writes its findings here; they fail the test.
 export ASAN_OPTIONS=log_path=$directory/sanitizer UBSAN_OPTIONS=log_path=$directory/sanitizer
@@ -30,7 +32,7 @@ stores=() # that were mounted, for the check at the end
 fail() { # MESSAGE...
     local frame=0
 
-    printf 'failed: %s\n' "$*" >&2
+    printf 'failed: %.2000s\n' "$*" >&2
     while caller $frame >&2; do
         frame=$((frame + 1))
     done
@@ -154,7 +156,7 @@ expect_errno() { # NAME CALL ARGUMENT...
 expect_same_tree() { # A B
     local difference=''
 
-    difference=$(rsync -aHAXSn --checksum --delete --itemize-changes "$1/" "$2/") ||
+    difference=$(rsync -aHAXSn --delete --itemize-changes "$1/" "$2/") ||
         fail "rsync cannot compare $1 with $2"
     [ -z "$difference" ] || fail "$1 and $2 differ: $(head -n 20 <<<"$difference")"
     diff -r --no-dereference --brief "$1" "$2" >"$directory/diff.out" 2>&1 || {
@@ -248,10 +250,14 @@ finish() {
     local status=$? report
 
     trap - EXIT
+    set +e
     # Out of the way of what is unmounted.
     cd /
     if [ "$status" = 0 ]; then
         finish_stores || status=1
+    fi
+    if declare -F at_end >/dev/null; then
+        at_end
     fi
     for report in "$directory"/sanitizer.*; do
         [ -e "$report" ] || continue

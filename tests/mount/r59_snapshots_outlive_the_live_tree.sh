@@ -9,7 +9,7 @@
 store_make
 store_mount
 mkdir "$mnt/tree"
-cp -a "$headers" "$mnt/tree/headers"
+cp -a "$headers/linux" "$mnt/tree/headers"
 tree_make_special "$mnt/tree/special"
 mkdir "$mnt/.snapshots/first"
 copy_tree "$mnt/tree/" "$directory/first/"
@@ -19,7 +19,7 @@ printf 'changed' | dd of="$mnt/tree/special/large" bs=1 seek=1000000 conv=notrun
 truncate -s 100 "$mnt/tree/special/compressible"
 chmod 600 "$mnt/tree/special/program"
 setfattr -n user.short -v other "$mnt/tree/special/page"
-rm -r "$mnt/tree/headers/linux"
+rm -r "$mnt/tree/headers/netfilter"
 mv "$mnt/tree/special/nested" "$mnt/tree/moved"
 cp -a "$headers/asm-generic" "$mnt/tree/added"
 mkdir "$mnt/.snapshots/second"

@@ -6,7 +6,7 @@
 store_make
 store_mount
 tree_make_special "$directory/special"
-cp -a "$headers" "$directory/special/headers"
+cp -a "$headers/linux" "$directory/special/headers"
 
 pass() { # FROM TO
     rsync -aHAX --delete --itemize-changes "$1/" "$2/"
