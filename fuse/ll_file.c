@@ -113,15 +113,44 @@ void ll_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset,
                         fs_read(ll_of(request)->fs, node, info->fh, data, room, (uint64_t)offset));
 }
 
+int ll_kill_privileges(fuse_req_t request, uint64_t node)
+{
+    const struct fs_setattr change = {.mask = FS_SETATTR_KILL_PRIVILEGES};
+    struct fs_caller caller = ll_caller(request);
+    struct ll *ll = ll_of(request);
+    struct fs_entry entry;
+    int error = fs_getattr(ll->fs, node, &entry);
+
+    if (error < 0 || (entry.attribute.mode & (S_ISUID | S_ISGID)) == 0)
+        return error;
+    error = fs_setattr(ll->fs, node, &change, &caller, &entry);
+    /* Only attributes: that waits for nothing. */
+    if (error == 0)
+        (void)fuse_lowlevel_notify_inval_inode(ll->session, node, -1, 0);
+    return error;
+}
+
+/* FALLOCATE and COPY_FILE_RANGE have no flag that says it. */
+static int ll_kill_privileges_of_user(fuse_req_t request, uint64_t node)
+{
+    if (!ll_of(request)->kill_privileges || fuse_req_ctx(request)->uid == 0)
+        return 0;
+    return ll_kill_privileges(request, node);
+}
+
 void ll_write(fuse_req_t request, fuse_ino_t node, const char *data, size_t size, off_t offset,
               struct fuse_file_info *info)
 {
     struct ll *ll = ll_of(request);
     /* A page of a mapping or of the write-back cache has its place, however the file was opened. */
     bool append = (info->flags & O_APPEND) != 0 && !info->writepage && !ll->options->writeback;
+    bool kill = ll_wire_write_kills_privileges(ll);
+    int error = kill ? ll_kill_privileges(request, node) : 0;
 
-    ll_reply_count(request, fs_write(ll->fs, node, data, size, (uint64_t)offset, append,
-                                     ll_wire_write_kills_privileges(ll)));
+    if (error < 0)
+        ll_reply_error(request, error);
+    else
+        ll_reply_count(request, fs_write(ll->fs, node, data, size, (uint64_t)offset, append, kill));
 }
 
 void ll_fsync(fuse_req_t request, fuse_ino_t node, int data_only, struct fuse_file_info *info)
@@ -139,12 +168,12 @@ void ll_fsync(fuse_req_t request, fuse_ino_t node, int data_only, struct fuse_fi
 void ll_fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, off_t length,
                   struct fuse_file_info *info)
 {
+    int error = offset < 0 || length <= 0 ? -EINVAL : ll_kill_privileges_of_user(request, node);
+
     (void)info;
-    if (offset < 0 || length <= 0)
-        ll_reply_error(request, -EINVAL);
-    else
-        ll_reply_error(request, fs_fallocate(ll_of(request)->fs, node, mode, (uint64_t)offset,
-                                             (uint64_t)length));
+    if (error == 0)
+        error = fs_fallocate(ll_of(request)->fs, node, mode, (uint64_t)offset, (uint64_t)length);
+    ll_reply_error(request, error);
 }
 
 void ll_lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence,
@@ -168,10 +197,13 @@ void ll_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
                         struct fuse_file_info *to_info, size_t length, int flags)
 {
     uint64_t size = length < COPY_SIZE_MAX ? length : COPY_SIZE_MAX;
+    int error = flags != 0 || from_offset < 0 || to_offset < 0
+                    ? -EINVAL
+                    : ll_kill_privileges_of_user(request, to);
 
     (void)to_info;
-    if (flags != 0 || from_offset < 0 || to_offset < 0)
-        ll_reply_error(request, -EINVAL);
+    if (error < 0)
+        ll_reply_error(request, error);
     else
         ll_reply_count(request,
                        fs_copy_range(ll_of(request)->fs, from, from_info->fh, (uint64_t)from_offset,

@@ -45,6 +45,7 @@ static void ll_want(struct fuse_conn_info *connection, unsigned wanted, unsigned
 void ll_init(void *userdata, struct fuse_conn_info *connection)
 {
     struct ll *ll = userdata;
+    uint32_t flags;
 
     ll_want(connection, capabilities_wanted, capabilities_unwanted);
     if (ll->options->writeback)
@@ -54,8 +55,11 @@ void ll_init(void *userdata, struct fuse_conn_info *connection)
     connection->max_background = MAX_BACKGROUND;
     connection->congestion_threshold = CONGESTION_THRESHOLD;
 
-    /* Without it the kernel asks for security.capability before every write. */
-    ll->kill_privileges = ll_transport_want(ll, FUSE_HANDLE_KILLPRIV_V2) != 0;
+    /* Without the first the kernel asks for security.capability before every write; without the
+     * second an ACL that is set by one outside the file's group leaves setgid. */
+    flags = ll_transport_want(ll, FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
+    ll->kill_privileges = (flags & FUSE_HANDLE_KILLPRIV_V2) != 0;
+    ll->setxattr_flags = (flags & FUSE_SETXATTR_EXT) != 0;
 
     atomic_store(&ll->initialised, true);
     ll_wake_main(ll);

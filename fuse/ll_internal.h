@@ -48,6 +48,7 @@ struct ll {
     struct ll_transport *transport;
     struct ll_opcode_counts opcodes; /* of requests that arrived */
     bool kill_privileges; /* the kernel leaves clearing suid and sgid to us; set by INIT */
+    bool setxattr_flags; /* SETXATTR carries flags: ll_wire.c takes it */
 
     pthread_t main_thread; /* is told by signal that one of these became true */
     atomic_bool initialised, ended;
@@ -104,6 +105,10 @@ uint32_t ll_transport_want(struct ll *ll, uint32_t flags);
 
 struct ll *ll_of(fuse_req_t request);
 struct fs_caller ll_caller(fuse_req_t request);
+
+/* Content is about to be changed by somebody without privileges: take suid and sgid away first, and
+ * out of the kernel's cache. 0 or negative. */
+int ll_kill_privileges(fuse_req_t request, uint64_t node);
 
 /* `error` is 0 or any negative error value. */
 void ll_reply_error(fuse_req_t request, int error);

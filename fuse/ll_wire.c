@@ -2,8 +2,8 @@
 /*
  * ll_wire.c - what has to be read from the request itself
  *
- * libfuse 3.14 knows neither TMPFILE nor the flags that ask us to clear suid, sgid and
- * capabilities. Requests come from the kernel, but their sizes are checked all the same.
+ * libfuse 3.14 knows neither TMPFILE nor the flags of SETXATTR, nor those that ask us to clear suid,
+ * sgid and capabilities. Requests come from the kernel, but their sizes are checked all the same.
  */
 #include "fuse/ll_internal.h"
 
@@ -144,6 +144,33 @@ static void ll_wire_tmpfile(struct ll *ll, const struct fuse_in_header *header, 
     }
 }
 
+/* With the protocol's flags, for which libfuse does not make room: the name follows them. */
+static void ll_wire_setxattr(struct ll *ll, const struct fuse_in_header *header,
+                             const void *request, size_t size)
+{
+    struct fs_caller caller = {.uid = header->uid, .gid = header->gid, .pid = (pid_t)header->pid};
+    const char *name = (const char *)request + sizeof *header + sizeof(struct fuse_setxattr_in);
+    struct fuse_setxattr_in body;
+    size_t rest, name_size;
+    int error = -EINVAL;
+
+    if (ll_wire_body(request, size, &body, sizeof body)) {
+        rest = size - sizeof *header - sizeof body;
+        name_size = strnlen(name, rest);
+        if (name_size < rest && rest - name_size - 1 >= body.size) {
+            int flags = (int)body.flags;
+
+            if (body.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID)
+                flags |= FS_XATTR_KILL_SGID;
+            error = (int)body.flags < 0 || (body.flags & FS_XATTR_KILL_SGID) != 0
+                        ? -EINVAL
+                        : fs_setxattr(ll->fs, header->nodeid, name, name + name_size + 1, body.size,
+                                      flags, &caller);
+        }
+    }
+    (void)ll_wire_reply(ll, header, error, NULL, 0);
+}
+
 bool ll_wire_handle(struct ll *ll, const void *request, size_t size)
 {
     struct fuse_in_header header;
@@ -152,8 +179,11 @@ bool ll_wire_handle(struct ll *ll, const void *request, size_t size)
         return false;
     memcpy(&header, request, sizeof header);
     invariant_set_context("FUSE request, opcode in place of the number", header.opcode);
-    if (header.opcode != FUSE_TMPFILE)
+    if (header.opcode == FUSE_TMPFILE)
+        ll_wire_tmpfile(ll, &header, request, size);
+    else if (header.opcode == FUSE_SETXATTR && ll->setxattr_flags)
+        ll_wire_setxattr(ll, &header, request, size);
+    else
         return false;
-    ll_wire_tmpfile(ll, &header, request, size);
     return true;
 }
