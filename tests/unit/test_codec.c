@@ -95,6 +95,33 @@ static void what_does_not_pay_is_zero(void **state)
     assert_true(codec_compress(stored, sizeof stored, data, sizeof data, 1) > 0);
 }
 
+/* Nothing that would pay may be given up unseen: few values, repeats far apart, a useful end. */
+static void what_pays_is_found_however_random_it_looks(void **state)
+{
+    enum { SIZE = 128 * 1024 };
+    uint64_t random = seed_start(__func__);
+    uint8_t *data = allocate(SIZE), *stored = allocate(SIZE);
+
+    (void)state;
+    fill_random(data, SIZE, &random);
+    assert_int_equal(codec_compress(stored, SIZE, data, SIZE, 1), 0);
+    memcpy(data + SIZE / 2, data, SIZE / 2);
+    assert_true(codec_compress(stored, SIZE, data, SIZE, 1) > 0);
+
+    fill_random(data, SIZE, &random);
+    fill_text(data + SIZE / 2, SIZE / 2, &random);
+    assert_true(codec_compress(stored, SIZE, data, SIZE, 1) > 0);
+
+    for (size_t size = 1024; size <= SIZE; size *= 4) {
+        fill_random(data, size, &random);
+        for (size_t i = 0; i < size; i++)
+            data[i] &= 63;
+        assert_true(codec_compress(stored, SIZE, data, size, 1) > 0);
+    }
+    free(data);
+    free(stored);
+}
+
 static void too_little_room_is_zero_and_is_not_overrun(void **state)
 {
     uint64_t random = seed_start(__func__);
@@ -204,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_compressed_comes_back),
         cmocka_unit_test(what_does_not_pay_is_zero),
+        cmocka_unit_test(what_pays_is_found_however_random_it_looks),
         cmocka_unit_test(too_little_room_is_zero_and_is_not_overrun),
         cmocka_unit_test(another_size_than_the_stored_one_is_corrupt),
         cmocka_unit_test(hostile_input_is_refused_or_harmless),
