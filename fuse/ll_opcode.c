@@ -49,6 +49,7 @@ static const char *const opcode_names[LL_OPCODES] = {
     [FUSE_COPY_FILE_RANGE] = "copy_file_range",
     [FUSE_SYNCFS] = "syncfs",
     [FUSE_TMPFILE] = "tmpfile",
+    [52] = "statx", /* newer than some headers */
 };
 
 void ll_opcode_count(struct ll_opcode_counts *counts, const void *request, size_t size)

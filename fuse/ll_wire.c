@@ -2,15 +2,21 @@
 /*
  * ll_wire.c - what has to be read from the request itself
  *
- * libfuse 3.14 knows neither TMPFILE nor the flags of SETXATTR, nor those that ask us to clear suid,
- * sgid and capabilities. Requests come from the kernel, but their sizes are checked all the same.
+ * libfuse 3.14 knows neither TMPFILE, nor STATX, nor the flags of SETXATTR, nor those that ask us
+ * to clear suid, sgid and capabilities. Requests come from the kernel, but their sizes are checked
+ * all the same.
  */
 #include "fuse/ll_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/fuse.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#define LL_WIRE_BLOCK_SIZE 4096
 
 /* Copy the fixed part that follows the header: false when the request is shorter. */
 static bool ll_wire_body(const void *request, size_t size, void *to, size_t to_size)
@@ -78,7 +84,7 @@ static void ll_wire_fill_attribute(const struct fs_attribute *attribute, struct 
         .uid = attribute->uid,
         .gid = attribute->gid,
         .rdev = (uint32_t)attribute->rdev,
-        .blksize = 4096,
+        .blksize = LL_WIRE_BLOCK_SIZE,
     };
     ll_wire_fill_time(&attribute->atime, &ret->atime, &ret->atimensec);
     ll_wire_fill_time(&attribute->mtime, &ret->mtime, &ret->mtimensec);
@@ -171,6 +177,73 @@ static void ll_wire_setxattr(struct ll *ll, const struct fuse_in_header *header,
     (void)ll_wire_reply(ll, header, error, NULL, 0);
 }
 
+/* ---- STATX, which only asks for what GETATTR cannot tell: the time of birth ---- */
+
+/* Of protocol 7.39, which the headers of the build machine may not have. */
+#define LL_WIRE_STATX 52
+
+struct ll_wire_statx_time {
+    int64_t seconds;
+    uint32_t nanoseconds;
+    int32_t reserved;
+};
+
+struct ll_wire_statx_out {
+    uint64_t valid_s;
+    uint32_t valid_ns, flags;
+    uint64_t reserved[2];
+    uint32_t mask, block_size;
+    uint64_t attributes;
+    uint32_t nlink, uid, gid;
+    uint16_t mode, reserved2;
+    uint64_t node, size_bytes, blocks_512, attributes_mask;
+    struct ll_wire_statx_time atime, btime, ctime, mtime;
+    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+    uint64_t reserved3[14];
+};
+static_assert(sizeof(struct ll_wire_statx_out) == 288, "as the protocol has it");
+
+static struct ll_wire_statx_time ll_wire_statx_time(const struct timespec *time)
+{
+    return (struct ll_wire_statx_time){
+        .seconds = time->tv_sec,
+        .nanoseconds = (uint32_t)time->tv_nsec,
+    };
+}
+
+static void ll_wire_statx(struct ll *ll, const struct fuse_in_header *header)
+{
+    const struct fs_attribute *attribute;
+    struct ll_wire_statx_out out;
+    struct fs_entry entry;
+    int error = fs_getattr(ll->fs, header->nodeid, &entry);
+
+    if (error < 0) {
+        (void)ll_wire_reply(ll, header, error, NULL, 0);
+        return;
+    }
+    attribute = &entry.attribute;
+    out = (struct ll_wire_statx_out){
+        .valid_s = (uint64_t)ll_attribute_timeout(&entry),
+        .mask = STATX_BASIC_STATS | STATX_BTIME,
+        .block_size = LL_WIRE_BLOCK_SIZE,
+        .nlink = attribute->nlink,
+        .uid = attribute->uid,
+        .gid = attribute->gid,
+        .mode = (uint16_t)attribute->mode,
+        .node = attribute->node,
+        .size_bytes = attribute->size_bytes,
+        .blocks_512 = attribute->blocks_512,
+        .atime = ll_wire_statx_time(&attribute->atime),
+        .btime = ll_wire_statx_time(&attribute->btime),
+        .ctime = ll_wire_statx_time(&attribute->ctime),
+        .mtime = ll_wire_statx_time(&attribute->mtime),
+        .rdev_major = major(attribute->rdev),
+        .rdev_minor = minor(attribute->rdev),
+    };
+    (void)ll_wire_reply(ll, header, 0, &out, sizeof out);
+}
+
 bool ll_wire_handle(struct ll *ll, const void *request, size_t size)
 {
     struct fuse_in_header header;
@@ -181,6 +254,8 @@ bool ll_wire_handle(struct ll *ll, const void *request, size_t size)
     invariant_set_context("FUSE request, opcode in place of the number", header.opcode);
     if (header.opcode == FUSE_TMPFILE)
         ll_wire_tmpfile(ll, &header, request, size);
+    else if (header.opcode == LL_WIRE_STATX)
+        ll_wire_statx(ll, &header);
     else if (header.opcode == FUSE_SETXATTR && ll->setxattr_flags)
         ll_wire_setxattr(ll, &header, request, size);
     else
