@@ -295,7 +295,8 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
         goto fail;
     }
     engine->source = (struct version_source){engine->io, engine->store->chunks,
-                                             engine->store->format.uuid, engine->cache};
+                                             store_format_chunk_uuid(&engine->store->format),
+                                             engine->cache};
     result = engine->store->kind == STORE_CHECKPOINT ? open_checkpoint(engine) : open_live(engine);
     if (result < 0)
         goto fail;

@@ -343,7 +343,8 @@ int checkpoint_source_open(struct engine *engine, struct io_file *directory,
     if (result < 0)
         goto fail;
     source->tables = (struct version_source){engine->io, source->chunk_directory,
-                                             engine->store->format.uuid, engine->cache};
+                                             store_format_chunk_uuid(&engine->store->format),
+                                             engine->cache};
     options = (struct blob_reader_options){
         .io = engine->io,
         .chunk_directory = source->chunk_directory,

@@ -337,7 +337,24 @@ static void undo_creation(struct creation *creation)
     }
 }
 
-static int create_all(struct creation *creation, const struct store_format *options)
+static int fill(struct creation *creation, store_fill_callback *callback, void *context)
+{
+    char *path = path_join(creation->path, "manifest");
+    struct io_file *chunks;
+    int error = path == NULL ? -ENOMEM
+                             : io_open(creation->io, creation->root, "chunks", IO_OPEN_DIRECTORY, 0,
+                                       &chunks);
+
+    if (error == 0) {
+        error = callback(context, chunks, path);
+        io_close(creation->io, chunks);
+    }
+    free(path);
+    return error;
+}
+
+static int create_all(struct creation *creation, const struct store_format *options,
+                      store_fill_callback *callback, void *context)
 {
     int error = open_empty_root(creation);
 
@@ -347,6 +364,8 @@ static int create_all(struct creation *creation, const struct store_format *opti
         error = make_directories(creation);
     if (error == 0)
         error = make_manifest(creation);
+    if (error == 0 && callback != NULL)
+        error = fill(creation, callback, context);
     if (error == 0)
         error = io_sync(creation->io, creation->root, false);
     if (error == 0)
@@ -362,7 +381,8 @@ static void path_strip(char *path)
         path[end - 1] = '\0';
 }
 
-int store_create(struct io *io, const char *path, const struct store_format *options)
+int store_create_filled(struct io *io, const char *path, const struct store_format *options,
+                        store_fill_callback *callback, void *context)
 {
     struct creation creation = {.io = io};
     int error;
@@ -373,13 +393,18 @@ int store_create(struct io *io, const char *path, const struct store_format *opt
     if (creation.path == NULL)
         return -ENOMEM;
     path_strip(creation.path);
-    error = create_all(&creation, options);
+    error = create_all(&creation, options, callback, context);
     if (error != 0)
         undo_creation(&creation);
     io_close(io, creation.lock);
     io_close(io, creation.root);
     free(creation.path);
     return error;
+}
+
+int store_create(struct io *io, const char *path, const struct store_format *options)
+{
+    return store_create_filled(io, path, options, NULL, NULL);
 }
 
 /* ---- opening a store ---- */

@@ -10,7 +10,8 @@
  * A checkpoint directory has FORMAT, CURRENT, the sealed manifest and chunks/, nothing else.
  *
  * FORMAT (little-endian): 0 magic "VARVEFMT"; 8 version u32 (1); 12 zero u32; 16 UUID; 32 chunk
- * size bytes u64; 40 compression level i32; 44 zero u32; 48 creation time, seconds u64; 56 zero ...
+ * size bytes u64; 40 compression level i32; 44 zero u32; 48 creation time, seconds u64; 56 flags
+ * u32; 60 zero u32; 64 UUID of the store that it was cloned from, or zero; 80 zero ...
  * 120 XXH3-64 of bytes 0..119.
  *
  * A directory with LOCK is a live store, one without LOCK but with CURRENT a checkpoint.
@@ -29,12 +30,25 @@
 #define STORE_FORMAT_SIZE    128
 #define STORE_FORMAT_VERSION 1
 
+/* A clone: chunks of other stores are linked into this one, with their UUIDs in their headers. What
+ * a chunk must be is then said by the manifest alone: id, kind, size and content hash, which covers
+ * the header. Every store has chunk ids of its own above those it began with. */
+#define STORE_FORMAT_FOREIGN_CHUNKS (UINT32_C(1) << 0)
+
 struct store_format {
     uint8_t uuid[STORE_UUID_SIZE];
     uint64_t chunk_size_bytes;
     int32_t compression_level;
     uint64_t created_s;
+    uint32_t flags;
+    uint8_t origin_uuid[STORE_UUID_SIZE];
 };
+
+/* The UUID that every chunk of the store has, or NULL when they differ. */
+static inline const uint8_t *store_format_chunk_uuid(const struct store_format *format)
+{
+    return (format->flags & STORE_FORMAT_FOREIGN_CHUNKS) != 0 ? NULL : format->uuid;
+}
 
 enum store_kind { STORE_LIVE, STORE_CHECKPOINT };
 
@@ -53,6 +67,12 @@ struct store {
  * and the creation time now, whatever the options say. A failure removes what was made. -ENOTEMPTY,
  * -ENOTDIR, -ENOENT (parent), -EINVAL (options) ... */
 int store_create(struct io *io, const char *path, const struct store_format *options);
+
+/* The same with something in it: `fill` gets the chunk directory and the path of the (closed)
+ * manifest, and FORMAT is made when it has returned 0. What it leaves is synced by it. */
+typedef int store_fill_callback(void *context, struct io_file *chunks, const char *manifest_path);
+int store_create_filled(struct io *io, const char *path, const struct store_format *options,
+                        store_fill_callback *fill, void *context);
 
 /*
  * Open; with `writable` takes LOCK (ERROR_LOCKED) and empties tmp/. A store of kind

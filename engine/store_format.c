@@ -20,6 +20,8 @@ enum {
     AT_CHUNK_SIZE = 32,
     AT_LEVEL = 40,
     AT_CREATED = 48,
+    AT_FLAGS = 56,
+    AT_ORIGIN = 64,
     AT_CHECKSUM = STORE_FORMAT_SIZE - 8,
 };
 static_assert(AT_UUID + STORE_UUID_SIZE == AT_CHUNK_SIZE, "the UUID fills its place");
@@ -35,6 +37,8 @@ void store_format_encode(const struct store_format *format, uint8_t to[STORE_FOR
     put_le64(to + AT_CHUNK_SIZE, format->chunk_size_bytes);
     put_le32(to + AT_LEVEL, (uint32_t)format->compression_level);
     put_le64(to + AT_CREATED, format->created_s);
+    put_le32(to + AT_FLAGS, format->flags);
+    memcpy(to + AT_ORIGIN, format->origin_uuid, STORE_UUID_SIZE);
     put_le64(to + AT_CHECKSUM, checksum64(to, AT_CHECKSUM));
 }
 
@@ -55,6 +59,11 @@ int store_format_decode(const uint8_t from[STORE_FORMAT_SIZE], struct store_form
     format.chunk_size_bytes = get_le64(from + AT_CHUNK_SIZE);
     format.compression_level = (int32_t)get_le32(from + AT_LEVEL);
     format.created_s = get_le64(from + AT_CREATED);
+    format.flags = get_le32(from + AT_FLAGS);
+    memcpy(format.origin_uuid, from + AT_ORIGIN, STORE_UUID_SIZE);
+    /* A flag says how the rest is to be read. */
+    if ((format.flags & ~STORE_FORMAT_FOREIGN_CHUNKS) != 0)
+        return ERROR_VERSION_NEWER;
     if (format.chunk_size_bytes == 0)
         return ERROR_CORRUPT;
     *ret_format = format;

@@ -25,7 +25,7 @@
 struct version_source {
     struct io *io;
     struct io_file *chunk_directory;
-    const uint8_t *store_uuid;
+    const uint8_t *store_uuid; /* that the tables have; NULL: any */
     struct block_cache *cache;
 };
 
