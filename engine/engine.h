@@ -99,6 +99,12 @@ uint64_t engine_view_sequence(const struct engine_view *view);
 /* Does it hold back the deletion of chunks of the live store? (A materialised checkpoint's does not.) */
 bool engine_view_pins_live(const struct engine_view *view);
 
+/* Call back for each sealed chunk that the view reads from; they stay as long as the view does. Stops
+ * at the first non-zero return, which it returns. */
+typedef int engine_chunk_callback(void *context, const struct chunk_identity *identity);
+int engine_view_each_chunk(struct engine_view *view, engine_chunk_callback *callback,
+                           void *context);
+
 /*
  * The record of `key`: 1 (kind VALUE or REFERENCE), 0 (absent), or a negative error. The value is
  * copied into *value (reused between calls, freed by the caller); *ret_record may be NULL, its value

@@ -122,6 +122,45 @@ bool engine_view_pins_live(const struct engine_view *view)
     return view->super != NULL;
 }
 
+static int source_resolve(void *context, uint64_t id, struct chunk_identity *ret_identity)
+{
+    const struct checkpoint_source *source = context;
+    struct chunk_identity wanted = {.id = id};
+    const struct chunk_identity *found =
+        bsearch(&wanted, source->identities, source->identity_count, sizeof wanted,
+                engine_identity_compare);
+
+    if (found == NULL)
+        return ERROR_MISSING_CHUNK;
+    *ret_identity = *found;
+    return 0;
+}
+
+static bool find_blob(struct engine_view *view, uint64_t id, struct chunk_identity *ret_identity)
+{
+    if (view->source != NULL)
+        return source_resolve(view->source, id, ret_identity) == 0;
+    return catalogue_find(view->engine, id, ret_identity);
+}
+
+int engine_view_each_chunk(struct engine_view *view, engine_chunk_callback *callback, void *context)
+{
+    const struct version *version = view->version;
+    int result = 0;
+
+    for (uint32_t level = 0; level < VERSION_LEVELS; level++)
+        for (size_t i = 0; result == 0 && i < version->counts[level]; i++)
+            result = callback(context, &version->levels[level][i]->meta.identity);
+    for (size_t i = 0; result == 0 && i < version->blob_count; i++) {
+        struct chunk_identity identity;
+
+        /* One that is not sealed yet has no identity. */
+        if (find_blob(view, version->blobs[i].chunk_id, &identity))
+            result = callback(context, &identity);
+    }
+    return result;
+}
+
 /* A record was found under `tombstone`: is it there for a reader? */
 static int view_found(const struct record *record, uint64_t tombstone)
 {
@@ -274,20 +313,6 @@ int engine_blob_read(struct engine_view *view, const struct engine_blob_read *re
 
 /* ---- checkpoints as sources ---- */
 
-static int source_resolve(void *context, uint64_t id, struct chunk_identity *ret_identity)
-{
-    const struct checkpoint_source *source = context;
-    struct chunk_identity wanted = {.id = id};
-    const struct chunk_identity *found =
-        bsearch(&wanted, source->identities, source->identity_count, sizeof wanted,
-                engine_identity_compare);
-
-    if (found == NULL)
-        return ERROR_MISSING_CHUNK;
-    *ret_identity = *found;
-    return 0;
-}
-
 static int source_build_version(struct checkpoint_source *source,
                                 const struct sealed_manifest *manifest,
                                 struct version **ret_version)
@@ -342,9 +367,9 @@ int checkpoint_source_open(struct engine *engine, struct io_file *directory,
         io_open(engine->io, directory, "chunks", IO_OPEN_DIRECTORY, 0, &source->chunk_directory);
     if (result < 0)
         goto fail;
-    source->tables = (struct version_source){engine->io, source->chunk_directory,
-                                             store_format_chunk_uuid(&engine->store->format),
-                                             engine->cache};
+    source->tables =
+        (struct version_source){engine->io, source->chunk_directory,
+                                store_format_chunk_uuid(&engine->store->format), engine->cache};
     options = (struct blob_reader_options){
         .io = engine->io,
         .chunk_directory = source->chunk_directory,

@@ -86,6 +86,43 @@ static int ll_verb_compact(struct ll *ll, const json_t *request, json_t *reply)
     return error;
 }
 
+static int ll_add_chunk(void *context, const struct chunk_identity *identity)
+{
+    char name[CHUNK_NAME_SIZE];
+    json_t *chunk;
+
+    chunk_name(name, identity);
+    chunk = json_pack("{s:s, s:I}", "name", name, "bytes", (json_int_t)identity->file_size_bytes);
+    return json_array_append_new(context, chunk) == 0 ? 0 : -ENOMEM;
+}
+
+/* For "varve verify": what was acknowledged is in chunks, and where these are. */
+static int ll_verb_prepare_verify(struct ll *ll, const json_t *request, json_t *reply)
+{
+    int error = fs_read_only(ll->fs) || engine_latch_reason(ll->engine, NULL) != 0
+                    ? 0
+                    : engine_flush(ll->engine);
+
+    (void)request;
+    return error == 0 ? ll_verb_set_text(reply, "store", ll->options->store) : error;
+}
+
+/* The chunks of the live tree: for "varve verify", which reads them itself. */
+static int ll_verb_chunks(struct ll *ll, const json_t *request, json_t *reply)
+{
+    struct engine_view *view = engine_view_acquire(ll->engine);
+    json_t *chunks = json_array();
+    int error = view != NULL ? 0 : -ENOMEM;
+
+    (void)request;
+    if (json_object_set_new(reply, "chunks", chunks) != 0)
+        error = -ENOMEM;
+    if (error == 0)
+        error = engine_view_each_chunk(view, ll_add_chunk, chunks);
+    engine_view_release(view);
+    return error;
+}
+
 /* For a verb that wants the flush before it and not the thread that does it. */
 static int ll_verb_nothing(struct ll *ll, const json_t *request, json_t *reply)
 {
@@ -112,6 +149,8 @@ static const struct ll_verb verbs[] = {
     {"snapshot_prune", true, false, ll_verb_snapshot_prune},
     {"snapshot_diff", true, false, ll_verb_snapshot_diff},
     {"flush_mappings", true, true, ll_verb_nothing},
+    {"prepare_verify", true, false, ll_verb_prepare_verify},
+    {"chunks", true, false, ll_verb_chunks},
 };
 
 const struct ll_verb *ll_verb_find(const char *name)

@@ -16,6 +16,7 @@ static const struct command verbs[] = {
     {"sync", command_sync, "make everything acknowledged durable"},
     {"snapshot", command_snapshot, "create, list, compare, hold, prune and delete snapshots"},
     {"clone", command_clone, "make a writable store of a checkpoint"},
+    {"verify", command_verify, "read everything and check every checksum"},
     {"stats", command_stats, "show state and numbers of a mount"},
     {"fsck", command_fsck, "check a store's structure"},
     {"flush", command_flush, "write the memtables of a mount to tables"},
