@@ -66,7 +66,8 @@ for round in 1 2 3; do
     fi
     # The last room goes too, piece by piece.
     fill "$mnt/small" 3000 0 "$directory/small" >"$directory/count"
-    sha256sum --quiet -c "$directory/small" || fail 'an acknowledged small file is wrong'
+    # (Perhaps not even one did.)
+    [ ! -s "$directory/small" ] || sha256sum --quiet -c "$directory/small" || fail 'an acknowledged small file is wrong'
     # Truncating and removing work on the full disk.
     largest=$(find "$mnt/fill-$round" -name 3)
     truncate -s 0 "$largest" || fail 'truncate on a full disk'
