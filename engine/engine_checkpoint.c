@@ -577,6 +577,7 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
     struct manifest_checkpoint record = {0};
     struct checkpoint *checkpoint = NULL;
     char name[256];
+    bool waits = false;
     int leases, result;
 
     result = change_begin(engine, id, &record, &checkpoint);
@@ -603,13 +604,16 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
         /* Before the lock is free: whoever holds, deletes or renames next finds it gone. */
         lock_acquire(&engine->checkpoint_lock);
         checkpoint->state = CHECKPOINT_DELETING;
+        checkpoint->deletion_waits = checkpoint->open_views > 0;
+        waits = checkpoint->deletion_waits;
         list_remove(engine, checkpoint);
         pthread_cond_broadcast(&engine->checkpoint_changed);
         lock_release(&engine->checkpoint_lock);
     }
     lock_release(&engine->install_lock);
     if (result == 0) {
-        engine_checkpoint_queue(engine, checkpoint);
+        if (!waits)
+            engine_checkpoint_queue(engine, checkpoint);
         checkpoint_unref(checkpoint); /* the list's */
     }
     checkpoint_unref(checkpoint);
@@ -804,14 +808,38 @@ int engine_checkpoint_view(struct engine *engine, uint64_t id, struct engine_vie
     } else {
         record_name(&checkpoint->record, name);
         sequence = checkpoint->record.sequence;
+        checkpoint->open_views++; /* before its files could go */
+        checkpoint_ref(checkpoint);
     }
     lock_release(&engine->checkpoint_lock);
     if (result < 0)
         return result;
-    if (view == NULL)
-        return view_open(engine, name, id, sequence, ret_view);
+    if (view == NULL) {
+        result = view_open(engine, name, id, sequence, &view);
+        if (result < 0) {
+            engine_checkpoint_view_closed(engine, checkpoint);
+            return result;
+        }
+        view->checkpoint = checkpoint;
+    }
     *ret_view = view;
     return 0;
+}
+
+void engine_checkpoint_view_closed(struct engine *engine, struct checkpoint *checkpoint)
+{
+    bool begin;
+
+    lock_acquire(&engine->checkpoint_lock);
+    invariant(checkpoint->open_views > 0);
+    checkpoint->open_views--;
+    begin = checkpoint->open_views == 0 && checkpoint->deletion_waits;
+    if (begin)
+        checkpoint->deletion_waits = false;
+    lock_release(&engine->checkpoint_lock);
+    if (begin)
+        engine_checkpoint_queue(engine, checkpoint);
+    checkpoint_unref(checkpoint);
 }
 
 int engine_sealed_info(struct engine *engine, struct engine_checkpoint_info *ret_info,

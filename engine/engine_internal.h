@@ -51,6 +51,8 @@ struct checkpoint {
     struct engine_view *view;     /* pins the state until READY; its creator's until then */
     struct sealed_manifest *plan; /* set at flush; owned by the checkpoint thread afterwards */
     struct checkpoint *next_job;  /* queue of the checkpoint thread */
+    uint32_t open_views;          /* views that read its directory: its files stay until 0 */
+    bool deletion_waits;          /* for them */
 };
 
 /* A frozen memtable and what goes with it; owned by the queue, then by the flush thread. */
@@ -113,6 +115,7 @@ struct engine_view {
     struct pin pin;                   /* unused (next == NULL) for a checkpoint's view */
     struct superversion *super;       /* live */
     struct checkpoint_source *source; /* checkpoint; owned */
+    struct checkpoint *checkpoint;    /* whose directory source reads; a reference, or NULL */
     struct version *version;          /* borrowed from super, or owned with source */
     struct blob_reader *blobs;        /* borrowed */
     uint64_t sequence;
@@ -286,6 +289,9 @@ int engine_checkpoint_insert(struct engine *engine, struct checkpoint *checkpoin
 /* One that exists, or NULL; checkpoint_lock held. */
 struct checkpoint *engine_checkpoint_find_locked(struct engine *engine, uint64_t id);
 void *engine_checkpoint_main(void *engine);
+/* A view of the checkpoint's directory was closed, or could not be opened. Takes the reference
+ * over. */
+void engine_checkpoint_view_closed(struct engine *engine, struct checkpoint *checkpoint);
 /* Queue a checkpoint whose plan is set. */
 void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoint);
 /* The plan of a checkpoint: the version, by name. */

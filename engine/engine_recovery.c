@@ -87,6 +87,8 @@ static struct chunk_identity *find_file(struct recovery *recovery, uint64_t id)
 {
     struct chunk_identity wanted = {.id = id};
 
+    if (recovery->file_count == 0)
+        return NULL;
     return bsearch(&wanted, recovery->files, recovery->file_count, sizeof wanted,
                    engine_identity_compare);
 }

@@ -108,6 +108,8 @@ void engine_view_release(struct engine_view *view)
     } else {
         version_unref(view->version);
         checkpoint_source_free(view->source);
+        if (view->checkpoint != NULL)
+            engine_checkpoint_view_closed(view->engine, view->checkpoint);
     }
     free(view);
 }
