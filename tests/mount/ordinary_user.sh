@@ -6,6 +6,7 @@
 
 # Where only root may open /dev/fuse, look at a machine where everybody may, as it is common.
 if [ "$(id -u)" = 0 ] && [ "$(stat -c %a /dev/fuse)" != 666 ] && [ -z "${UNSHARED:-}" ]; then
+    unshare --mount --propagation private true || skip 'no mount namespace of its own'
     mknod -m 666 "$directory/fuse" c 10 229
     UNSHARED=1 exec unshare --mount --propagation private sh -c \
         'mount --bind "$1" /dev/fuse && exec bash "$2"' sh "$directory/fuse" "$0"
