@@ -208,6 +208,16 @@ typedef int engine_checkpoint_callback(void *context, const struct engine_checkp
 int engine_checkpoint_each(struct engine *engine, engine_checkpoint_callback *callback,
                            void *context);
 
+/*
+ * The state becomes that of a checkpoint, with `also` applied to it: all at once, and durable when
+ * this returns 0. A failure or a crash before leaves the state as it was, with `also` applied to it
+ * or not, so it must make sense there too. Records have the sequence numbers again that they had;
+ * whatever is written later is numbered above everything that ever was. Views acquired before keep
+ * what they show, checkpoints are not touched. Nobody else may write meanwhile: the caller's part.
+ * -ENOENT, -EROFS, ERROR_LATCHED, ERROR_CORRUPT ...
+ */
+int engine_rollback(struct engine *engine, uint64_t id, const struct batch *also);
+
 /* A hold keeps a checkpoint: while there is one, engine_checkpoint_delete() gives ERROR_HELD.
  * Durable when it returns. `owner` (1..255 bytes) tells holds of one checkpoint apart; holding again
  * replaces. `expires_s` is a time of day, 0: never. -ENOENT, -EINVAL, -EROFS, ERROR_LATCHED. */

@@ -37,6 +37,34 @@ void engine_obsolete_table(struct engine *engine, const struct chunk_identity *i
     obsolete_add(engine, identity);
 }
 
+static bool version_has(const struct version *version, uint64_t id)
+{
+    for (uint32_t level = 0; level < VERSION_LEVELS; level++)
+        for (size_t i = 0; i < version->counts[level]; i++)
+            if (version->levels[level][i]->meta.identity.id == id)
+                return true;
+    return false;
+}
+
+void engine_obsolete_revive(struct engine *engine, const struct version *version)
+{
+    struct obsolete **link;
+
+    lock_acquire(&engine->view_lock);
+    link = &engine->obsolete;
+    while (*link != NULL) {
+        struct obsolete *entry = *link;
+
+        if (entry->identity.kind == CHUNK_TABLE && version_has(version, entry->identity.id)) {
+            *link = entry->next;
+            free(entry);
+        } else {
+            link = &entry->next;
+        }
+    }
+    lock_release(&engine->view_lock);
+}
+
 void engine_obsolete_free(struct engine *engine)
 {
     while (engine->obsolete != NULL) {
@@ -146,6 +174,26 @@ static bool adopted_is_pinned(struct engine *engine, uint64_t id)
     return pinned;
 }
 
+/* Tables that came back since they were taken from the list; install_lock held. */
+static void drop_revived_tables(struct engine *engine, struct obsolete **list)
+{
+    struct superversion *super = engine_super(engine);
+    struct obsolete **link = list;
+
+    while (*link != NULL) {
+        struct obsolete *entry = *link;
+
+        if (entry->identity.kind == CHUNK_TABLE &&
+            version_has(super->version, entry->identity.id)) {
+            *link = entry->next;
+            free(entry);
+        } else {
+            link = &entry->next;
+        }
+    }
+    superversion_unref(super);
+}
+
 /* Blobs that are dead still: out of the manifest in one commit, then their files. Others are
  * dropped from the list. install_lock held. */
 static int forget_blobs_locked(struct engine *engine, struct obsolete **list)
@@ -201,6 +249,7 @@ void engine_collect(struct engine *engine)
         return;
     /* Files go under the lock too, so that adopting a chunk never meets a half deleted one. */
     lock_acquire(&engine->install_lock);
+    drop_revived_tables(engine, &list);
     result = forget_blobs_locked(engine, &list);
     while (list != NULL) {
         struct obsolete *next = list->next;

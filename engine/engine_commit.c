@@ -58,7 +58,9 @@ static bool write_has_room(const struct engine *engine)
 {
     return engine->fill_bytes < engine->options.wal_buffer_bytes &&
            engine->generation_count < engine->options.memtables_max &&
-           engine->super->version->counts[0] < COMPACTION_L0_STOP;
+           (engine->super->version->counts[0] < COMPACTION_L0_STOP ||
+            /* Who pauses it writes little, and would wait for itself. */
+            atomic_load_explicit(&engine->compaction_pauses, memory_order_relaxed) > 0);
 }
 
 int engine_wait_for_room_locked(struct engine *engine)

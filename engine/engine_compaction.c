@@ -39,6 +39,24 @@ void engine_compaction_wake(struct engine *engine)
     lock_release(&engine->work_lock);
 }
 
+void engine_compaction_pause(struct engine *engine)
+{
+    lock_acquire(&engine->work_lock);
+    atomic_fetch_add(&engine->compaction_pauses, 1);
+    while (engine->compaction_running)
+        lock_wait(&engine->work_lock, &engine->work_done);
+    lock_release(&engine->work_lock);
+}
+
+void engine_compaction_resume(struct engine *engine)
+{
+    lock_acquire(&engine->work_lock);
+    invariant(atomic_fetch_sub(&engine->compaction_pauses, 1) > 0);
+    engine->compaction_wanted = true;
+    pthread_cond_signal(&engine->work_wanted);
+    lock_release(&engine->work_lock);
+}
+
 /* ---- relocation ---- */
 
 static int output_open_blobs(struct output *output)
@@ -509,10 +527,12 @@ void *engine_compaction_main(void *context)
         uint64_t asked;
         int result;
 
-        while (!engine->compaction_wanted &&
-               engine->full_compactions_asked == engine->full_compactions_done)
+        while (atomic_load(&engine->compaction_pauses) > 0 ||
+               (!engine->compaction_wanted &&
+                engine->full_compactions_asked == engine->full_compactions_done))
             lock_wait(&engine->work_lock, &engine->work_wanted);
         engine->compaction_wanted = false;
+        engine->compaction_running = true;
         asked = engine->full_compactions_asked;
         full = asked != engine->full_compactions_done;
         lock_release(&engine->work_lock);
@@ -528,6 +548,7 @@ void *engine_compaction_main(void *context)
         lock_release(&engine->write_lock);
 
         lock_acquire(&engine->work_lock);
+        engine->compaction_running = false;
         engine->compaction_error = result;
         engine->full_compactions_done =
             asked == UINT64_MAX ? engine->full_compactions_asked : asked;

@@ -193,7 +193,8 @@ struct engine {
 
     struct lock work_lock; /* LOCK_RANK_LEAF: the compaction thread's wishes */
     pthread_cond_t work_wanted, work_done;
-    bool compaction_wanted;
+    bool compaction_wanted, compaction_running;
+    atomic_uint compaction_pauses; /* while not 0, none begins; changed under the lock */
     uint64_t full_compactions_asked, full_compactions_done;
     int compaction_error;
 
@@ -274,11 +275,17 @@ void *engine_flush_main(void *engine);
 /* engine_compaction.c */
 void *engine_compaction_main(void *engine);
 void engine_compaction_wake(struct engine *engine);
+/* Wait for the one that runs and let none begin, until as many resumes. Not while install_lock is
+ * held. */
+void engine_compaction_pause(struct engine *engine);
+void engine_compaction_resume(struct engine *engine);
 
 /* engine_collect.c */
 /* Note what the present version does not refer to; delete what no pin can see. */
 void engine_collect(struct engine *engine);
 void engine_obsolete_table(struct engine *engine, const struct chunk_identity *identity);
+/* Tables of this version are not to be deleted after all; install_lock held. */
+void engine_obsolete_revive(struct engine *engine, const struct version *version);
 void engine_obsolete_free(struct engine *engine);
 
 /* engine_checkpoint.c */

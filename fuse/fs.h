@@ -231,6 +231,16 @@ int fs_snapshot_delete(struct fs *fs, const char *name);
  * snapshot_rename() was called directly. */
 void fs_snapshot_announce(struct fs *fs, const char *name);
 
+/*
+ * The live tree becomes what the snapshot shows; all snapshots stay, and the tree before is kept as
+ * one more, whose name is returned. Atomic and durable. `notify` is called before this returns, from
+ * this thread and with no lock held, for each name and each inode held by the kernel that differ:
+ * so the thread must not be one that serves requests. Who has a file open that is gone gets -ESTALE.
+ * -ENOENT, -EROFS, -ENOSPC ...
+ */
+int fs_rollback(struct fs *fs, const char *name, const struct fs_notify *notify,
+                char ret_before[SNAPSHOT_NAME_SIZE_MAX + 1]);
+
 /* ---- whole filesystem ---- */
 
 int fs_statfs(struct fs *fs, struct statvfs *ret_statvfs);

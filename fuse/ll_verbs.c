@@ -148,6 +148,7 @@ static const struct ll_verb verbs[] = {
     {"snapshot_release", true, false, ll_verb_snapshot_release},
     {"snapshot_prune", true, false, ll_verb_snapshot_prune},
     {"snapshot_diff", true, false, ll_verb_snapshot_diff},
+    {"rollback", true, true, ll_verb_rollback},
     {"flush_mappings", true, true, ll_verb_nothing},
     {"prepare_verify", true, false, ll_verb_prepare_verify},
     {"chunks", true, false, ll_verb_chunks},

@@ -44,6 +44,9 @@ int ll_verb_snapshot_hold(struct ll *ll, const json_t *request, json_t *reply);
 int ll_verb_snapshot_release(struct ll *ll, const json_t *request, json_t *reply);
 int ll_verb_snapshot_prune(struct ll *ll, const json_t *request, json_t *reply);
 
+/* ll_verb_rollback.c */
+int ll_verb_rollback(struct ll *ll, const json_t *request, json_t *reply);
+
 /* ll_verb_diff.c */
 int ll_verb_snapshot_diff(struct ll *ll, const json_t *request, json_t *reply);
 /* Free what nobody fetched; no verb runs any more. */

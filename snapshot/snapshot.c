@@ -183,16 +183,22 @@ static int load_changed(struct snapshot_set *set)
     return result < 0 ? result : 0;
 }
 
+void snapshot_put_changed(struct batch *batch, struct timespec changed)
+{
+    uint8_t key[9], value[12];
+
+    put_le64(value, (uint64_t)changed.tv_sec);
+    put_le32(value + 8, (uint32_t)changed.tv_nsec);
+    batch_put(batch, state_key(key), slice_of(value, sizeof value));
+}
+
 static void note_changed(struct snapshot_set *set)
 {
     struct batch batch = {0};
     struct timespec now;
-    uint8_t key[9], value[12];
 
     clock_gettime(CLOCK_REALTIME, &now);
-    put_le64(value, (uint64_t)now.tv_sec);
-    put_le32(value + 8, (uint32_t)now.tv_nsec);
-    batch_put(&batch, state_key(key), slice_of(value, sizeof value));
+    snapshot_put_changed(&batch, now);
     (void)engine_write(set->engine, &batch, NULL); /* a directory's mtime; not worth failing for */
     batch_free(&batch);
     lock_acquire(&set->list_lock);
@@ -260,6 +266,8 @@ int snapshot_set_open(struct engine *engine, const struct snapshot_options *opti
         result = load.error;
     if (result == 0)
         result = load_changed(set);
+    if (result == 0)
+        result = snapshot_load_borders(set);
     if (result < 0) {
         snapshot_set_close(set);
         return result;
@@ -275,6 +283,7 @@ void snapshot_set_close(struct snapshot_set *set)
     for (size_t i = 0; i < set->count; i++)
         snapshot_unref(set->items[i]);
     free(set->items);
+    free(set->borders);
     lock_destroy(&set->change_lock);
     lock_destroy(&set->list_lock);
     pthread_cond_destroy(&set->view_opened);
@@ -338,8 +347,9 @@ static int sequence_visit(void *context, const struct engine_checkpoint_info *in
     return 1;
 }
 
-int snapshot_create(struct snapshot_set *set, struct slice name, const struct snapshot_tag *tags,
-                    size_t tag_count, struct snapshot **ret_snapshot)
+int snapshot_create_locked(struct snapshot_set *set, struct slice name,
+                           const struct snapshot_tag *tags, size_t tag_count,
+                           struct snapshot **ret_snapshot)
 {
     struct snapshot *snapshot;
     struct buffer payload = {0};
@@ -351,7 +361,6 @@ int snapshot_create(struct snapshot_set *set, struct slice name, const struct sn
     snapshot = snapshot_new(set);
     if (snapshot == NULL)
         return -ENOMEM;
-    lock_acquire(&set->change_lock);
     clock_gettime(CLOCK_REALTIME, &snapshot->created);
     result = tags_copy(&snapshot->tags, tags, tag_count);
     if (result == 0)
@@ -377,10 +386,20 @@ int snapshot_create(struct snapshot_set *set, struct slice name, const struct sn
         note_changed(set);
         *ret_snapshot = snapshot;
     }
-    lock_release(&set->change_lock);
     buffer_free(&payload);
     if (result < 0)
         snapshot_unref(snapshot);
+    return result;
+}
+
+int snapshot_create(struct snapshot_set *set, struct slice name, const struct snapshot_tag *tags,
+                    size_t tag_count, struct snapshot **ret_snapshot)
+{
+    int result;
+
+    lock_acquire(&set->change_lock);
+    result = snapshot_create_locked(set, name, tags, tag_count, ret_snapshot);
+    lock_release(&set->change_lock);
     return result;
 }
 
@@ -391,13 +410,12 @@ int snapshot_wait(struct snapshot_set *set, struct snapshot *snapshot)
 
 /* ---- deleting, renaming ---- */
 
-int snapshot_delete(struct snapshot_set *set, struct slice name)
+int snapshot_delete_locked(struct snapshot_set *set, struct slice name)
 {
     struct engine_view *view = NULL;
     struct snapshot *snapshot;
     int result;
 
-    lock_acquire(&set->change_lock);
     snapshot = snapshot_find(set, name);
     result = snapshot != NULL ? engine_checkpoint_delete(set->engine, snapshot->id) : -ENOENT;
     if (result == 0) {
@@ -414,8 +432,17 @@ int snapshot_delete(struct snapshot_set *set, struct slice name)
         snapshot_unref(snapshot); /* the list's */
         note_changed(set);
     }
-    lock_release(&set->change_lock);
     snapshot_unref(snapshot);
+    return result;
+}
+
+int snapshot_delete(struct snapshot_set *set, struct slice name)
+{
+    int result;
+
+    lock_acquire(&set->change_lock);
+    result = snapshot_delete_locked(set, name);
+    lock_release(&set->change_lock);
     return result;
 }
 

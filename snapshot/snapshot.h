@@ -4,7 +4,7 @@
  *
  * Owns:       the list of snapshots of one engine (by name and in order of id), which views are
  * open, the meaning of a checkpoint's payload (snapshot_payload.c: creation time, tags), and the
- *             one engine record that remembers when the list last changed (key SNAPSHOT_STATE_KEY).
+ *             engine records that remember when the list last changed and where rollbacks cut history.
  *             Knows nothing of files: it sees keys and sequence numbers.
  * Guarantees: a snapshot is absent or complete; creators of one name: one wins, the others -EEXIST
  *             (R55). Names are kept byte for byte (R35).
@@ -64,6 +64,26 @@ int snapshot_delete(struct snapshot_set *set, struct slice name);
 /* -ENOENT, -EEXIST, -EINVAL, -ENAMETOOLONG. Renaming to itself is success. */
 int snapshot_rename(struct snapshot_set *set, struct slice from, struct slice to);
 
+/* ---- going back (snapshot_rollback.c) ---- */
+
+/* How the layer above takes part: both are called by snapshot_rollback() itself. */
+struct snapshot_rollback_hooks {
+    /* From when this returns 0 until resume() nobody writes but the rollback. It may add records
+     * that the state gets besides; they must suit the present state as well. */
+    int (*quiesce)(void *context, struct batch *also);
+    /* Called once after a successful quiesce(); `result` is that of the whole. */
+    void (*resume)(void *context, int result);
+    void *context;
+};
+
+/*
+ * The live state becomes that of the snapshot; every snapshot stays. The state before is kept as one
+ * more, *ret_before (a reference), called "before-rollback-" and the time. Atomic and durable, see
+ * engine_rollback(). -ENOENT; those of snapshot_create(), engine_rollback() and the hook.
+ */
+int snapshot_rollback(struct snapshot_set *set, struct slice name,
+                      const struct snapshot_rollback_hooks *hooks, struct snapshot **ret_before);
+
 /* ---- holds and space (snapshot_hold.c) ---- */
 
 /* Keep it from being deleted, see engine_checkpoint_hold(). -ENOENT, -EINVAL (owner), -EROFS. */
@@ -116,8 +136,9 @@ void snapshot_view_put(struct snapshot *snapshot, struct engine_view *view);
 
 /*
  * How many snapshots hold exactly this version of a record: those whose newest record of `key` has
- * the sequence number `sequence`. They are a contiguous run of the list, so each end is one binary
- * search. *ret_count >= 0; *ret_oldest_id is the first of the run (0: none). (snapshot_run.c)
+ * the sequence number `sequence`. Between two rollbacks they are a contiguous run of the list, so
+ * each end is one binary search. *ret_count >= 0; *ret_oldest_id is the first (0: none).
+ * (snapshot_run.c)
  */
 int snapshot_run(struct snapshot_set *set, struct slice key, uint64_t sequence, uint64_t *ret_count,
                  uint64_t *ret_oldest_id);

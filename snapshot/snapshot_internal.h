@@ -40,6 +40,8 @@ struct snapshot_set {
     size_t count, capacity;
     uint64_t generation; /* moves with every change of the list */
     struct timespec changed;
+    uint64_t *borders; /* sequence numbers at which the state went back to an earlier one, rising */
+    size_t border_count;
     struct snapshot ring; /* of opened views: ring.newer is the least recently used */
     uint32_t views_open;
 };
@@ -54,6 +56,18 @@ void snapshot_tags_free(struct snapshot_tags *tags);
 /* snapshot_view.c: drop what is open of a snapshot that was deleted and that nobody uses. The view
  * to be released by the caller outside the lock, or NULL. list_lock held. */
 struct engine_view *snapshot_view_detach_locked(struct snapshot *snapshot);
+
+/* snapshot.c; change_lock held. As the functions without _locked. */
+int snapshot_create_locked(struct snapshot_set *set, struct slice name,
+                           const struct snapshot_tag *tags, size_t tag_count,
+                           struct snapshot **ret_snapshot);
+int snapshot_delete_locked(struct snapshot_set *set, struct slice name);
+
+/* snapshot_rollback.c: what was remembered of rollbacks, at open. 0 or an error. */
+int snapshot_load_borders(struct snapshot_set *set);
+
+/* The record that says when the list changed last: for who must write it again. */
+void snapshot_put_changed(struct batch *batch, struct timespec changed);
 
 /* Index of the first snapshot with an id >= `id`; list_lock held. */
 size_t snapshot_index_locked(const struct snapshot_set *set, uint64_t id);

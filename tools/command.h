@@ -49,6 +49,7 @@ int command_stats(int argc, char **argv);
 int command_fsck(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_clone(int argc, char **argv);
+int command_rollback(int argc, char **argv);
 int command_verify(int argc, char **argv);
 
 #endif

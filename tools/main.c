@@ -15,6 +15,7 @@ static const struct command verbs[] = {
     {"umount", command_umount, "unmount; everything is durable when it returns"},
     {"sync", command_sync, "make everything acknowledged durable"},
     {"snapshot", command_snapshot, "create, list, compare, hold, prune and delete snapshots"},
+    {"rollback", command_rollback, "make the live tree what a snapshot shows"},
     {"clone", command_clone, "make a writable store of a checkpoint"},
     {"verify", command_verify, "read everything and check every checksum"},
     {"stats", command_stats, "show state and numbers of a mount"},

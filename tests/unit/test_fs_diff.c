@@ -7,8 +7,7 @@
 #include "engine/base/error.h"
 #include "fuse/fs_data.h"
 #include "fuse/fs_diff.h"
-#include "tests/lib/fs_fixture.h"
-#include "tests/lib/seed.h"
+#include "tests/lib/fs_play.h"
 
 /* ---- by example ---- */
 
@@ -540,100 +539,10 @@ static void check_diff(struct engine_view *before_view, struct engine_view *afte
 
 /* ---- random trees ---- */
 
-#define DIRECTORIES_MAX 12
-
-struct play {
-    struct fs_fixture *fixture;
-    uint64_t random;
-    uint64_t directories[DIRECTORIES_MAX];
-    size_t count;
-};
-
-static uint64_t some_directory(struct play *play)
-{
-    return play->directories[seed_below(&play->random, play->count)];
-}
-
-static const char *some_name(struct play *play)
-{
-    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
-
-    return names[seed_below(&play->random, 8)];
-}
-
-/* Errors are part of the play. */
-static void play_once(struct play *play)
-{
-    struct fs *fs = play->fixture->fs;
-    uint64_t parent = some_directory(play), other = some_directory(play);
-    const char *name = some_name(play), *other_name = some_name(play);
-    struct fs_setattr change = {.mask = FS_SETATTR_MODE, .mode = 0600};
-    struct fs_entry entry;
-    bool found = fs_fixture_find(play->fixture, parent, name, &entry) == 0;
-
-    switch (seed_below(&play->random, 11)) {
-    case 0:
-        if (play->count < DIRECTORIES_MAX &&
-            fs_mkdir(fs, parent, name, 0755, &fs_fixture_root, &entry) == 0)
-            play->directories[play->count++] = entry.attribute.node;
-        break;
-    case 1:
-        if (fs_rmdir(fs, parent, name, &fs_fixture_root) == 0) {
-            for (size_t i = 0; i < play->count; i++)
-                if (play->directories[i] == entry.attribute.node)
-                    play->directories[i--] = play->directories[--play->count];
-        }
-        break;
-    case 2:
-        (void)fs_unlink(fs, parent, name, &fs_fixture_root);
-        break;
-    case 3:
-    case 4:
-        (void)fs_rename(fs, parent, name, other, other_name,
-                        seed_below(&play->random, 4) == 0 ? 2 : 0, &fs_fixture_root);
-        /* A directory that was replaced is gone. */
-        for (size_t i = 1; i < play->count; i++) {
-            struct fs_entry held;
-
-            if (fs_getattr(fs, play->directories[i], &held) < 0 || held.attribute.nlink == 0)
-                play->directories[i--] = play->directories[--play->count];
-        }
-        break;
-    case 5:
-        if (found && S_ISREG(entry.attribute.mode))
-            (void)fs_link(fs, entry.attribute.node, other, other_name, &fs_fixture_root, &entry);
-        break;
-    case 6:
-        change.mode = 0600 + (mode_t)seed_below(&play->random, 3);
-        if (found)
-            (void)fs_setattr(fs, entry.attribute.node, &change, &fs_fixture_root, &entry);
-        break;
-    case 7:
-        if (found)
-            (void)fs_setxattr(fs, entry.attribute.node, "user.x", "value",
-                              seed_below(&play->random, 5), 0, &fs_fixture_root);
-        break;
-    case 8:
-        (void)fs_symlink(fs, parent, name, "target", &fs_fixture_root, &entry);
-        break;
-    default:
-        if (!found && fs_mknod(fs, parent, name, S_IFREG | 0644, 0, &fs_fixture_root, &entry) == 0)
-            found = true;
-        if (found && S_ISREG(entry.attribute.mode)) {
-            char data[3000] = "";
-
-            (void)fs_write(fs, entry.attribute.node, data,
-                           1 + seed_below(&play->random, sizeof data),
-                           seed_below(&play->random, 9000), false, false);
-        }
-        break;
-    }
-}
-
 static void random_histories_are_told_as_a_walk_of_both_trees_says(void **state)
 {
     struct fs_fixture *fixture = *state;
-    struct play play = {.fixture = fixture, .random = seed_start("fs_diff"), .count = 1};
+    struct fs_play play = {.fixture = fixture, .random = seed_start("fs_diff"), .count = 1};
     struct snapshot *snapshots[24];
 
     play.directories[0] = FS_ROOT;
@@ -642,7 +551,7 @@ static void random_histories_are_told_as_a_walk_of_both_trees_says(void **state)
         char name[16];
 
         for (size_t i = seed_below(&play.random, 60); i > 0; i--)
-            play_once(&play);
+            fs_play_once(&play);
         if (seed_below(&play.random, 5) == 0)
             assert_int_equal(engine_compact(fixture->engine), 0);
         snprintf(name, sizeof name, "s%d", round);
@@ -658,7 +567,7 @@ static void random_histories_are_told_as_a_walk_of_both_trees_says(void **state)
             snapshot_view_put(snapshots[round], after);
         }
         for (size_t i = seed_below(&play.random, 10); i > 0; i--)
-            play_once(&play);
+            fs_play_once(&play);
         assert_int_equal(snapshot_view_get(snapshots[round], &before), 0);
         after = engine_view_acquire(fixture->engine);
         check_diff(before, after);

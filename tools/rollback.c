@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rollback.c - varve rollback: the live tree becomes what a snapshot shows
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fuse/control_json.h"
+#include "fuse/fs.h"
+#include "tools/command.h"
+#include "tools/control_client.h"
+#include "tools/exit_code.h"
+#include "tools/output.h"
+
+struct rollback_arguments {
+    struct command_options common;
+    const char *path, *name;
+};
+
+static error_t rollback_parse(int key, char *argument, struct argp_state *state)
+{
+    struct rollback_arguments *arguments = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->common;
+        break;
+    case ARGP_KEY_ARG:
+        if (arguments->name != NULL)
+            command_usage(state, "too many arguments");
+        else if (arguments->path != NULL)
+            arguments->name = argument;
+        else
+            arguments->path = argument;
+        break;
+    case ARGP_KEY_END:
+        if (arguments->name == NULL)
+            command_usage(state, "MNT or NAME is missing");
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* Send it; complaints are printed. */
+static int rollback_call(const struct rollback_arguments *arguments, const char *verb,
+                         const char *key, json_t **ret_reply)
+{
+    json_t *request = json_pack("{s:s}", "verb", verb);
+    char text[CONTROL_ERROR_SIZE];
+    int error;
+
+    (void)control_json_set_bytes(request, key, arguments->name, strlen(arguments->name));
+    error = control_call(arguments->path, request, ret_reply, text);
+    if (error < 0)
+        output_error("cannot roll back: %s", error == -ENOENT ? "no such snapshot" : text);
+    return error;
+}
+
+/* How much would change. */
+static int rollback_preview(const struct rollback_arguments *arguments)
+{
+    json_int_t count;
+    json_t *reply;
+
+    if (rollback_call(arguments, "snapshot_diff", "from", &reply) < 0)
+        return EXIT_CODE_FAILED;
+    count = json_integer_value(json_object_get(reply, "count"));
+    json_decref(reply);
+    if (arguments->common.json)
+        output_json(json_pack("{s:I}", "differences", count));
+    else if (!arguments->common.quiet)
+        (void)printf("would undo %" JSON_INTEGER_FORMAT
+                     " differences ('varve snapshot diff' shows them)\n",
+                     count);
+    return EXIT_CODE_OK;
+}
+
+static int rollback_run(const struct rollback_arguments *arguments)
+{
+    char before[SNAPSHOT_NAME_SIZE_MAX + 1];
+    json_t *reply;
+
+    if (rollback_call(arguments, "rollback", "name", &reply) < 0)
+        return EXIT_CODE_FAILED;
+    (void)json_object_del(reply, "ok");
+    if (arguments->common.json) {
+        output_json(reply);
+        return EXIT_CODE_OK;
+    }
+    if (!arguments->common.quiet &&
+        control_json_get_bytes(reply, "before", before, sizeof before) > 0)
+        (void)printf("%s\n", before);
+    json_decref(reply);
+    return EXIT_CODE_OK;
+}
+
+int command_rollback(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .parser = rollback_parse,
+        .args_doc = "MNT NAME",
+        .doc =
+            "Make the live tree what the snapshot NAME shows. Newer snapshots stay, and the tree "
+            "as it was is kept as one more snapshot, whose name is printed. It happens all at "
+            "once: after a crash the tree is the one before or the one of the snapshot. "
+            "Programs that have files open which are gone get ESTALE.",
+        .children = children,
+    };
+    struct rollback_arguments arguments = {0};
+
+    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
+    return arguments.common.dry_run ? rollback_preview(&arguments) : rollback_run(&arguments);
+}
