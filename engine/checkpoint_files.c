@@ -6,6 +6,11 @@
  * not there. Sync order: linked and copied files with their link counts (syncfs: without a journal
  * a directory sync leaves stale link counts on disk, and deleting the source names would free the
  * blocks), chunks/, the sealed manifest, CURRENT, the directory, then both parents.
+ *
+ * A directory that moves is lost rather than doubled: the parent that it leaves is synced before
+ * the one that it enters. A lost one is made again (PENDING) or was on its way out (DELETING); of a
+ * doubled one, emptying tmp/ would empty both. Others sync tmp/ at any time, which suits what
+ * leaves it; what leaves checkpoints/ therefore goes to tmp/deleted/.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,9 +25,10 @@ static void working_name(char to[64], uint64_t id)
     snprintf(to, 64, "checkpoint-%016llx", (unsigned long long)id);
 }
 
+/* In tmp/deleted/. */
 static void deleted_name(char to[64], uint64_t id)
 {
-    snprintf(to, 64, "deleted-%016llx", (unsigned long long)id);
+    snprintf(to, 64, "%016llx", (unsigned long long)id);
 }
 
 /* ---- linking and copying ---- */
@@ -157,43 +163,10 @@ static int make_working_directory(struct store *store, const struct sealed_manif
     return result;
 }
 
-int checkpoint_files_make(struct store *store, const struct sealed_manifest *plan, const char *name,
-                          struct checkpoint_numbers *ret_numbers)
-{
-    struct checkpoint_numbers numbers = {0};
-    char working[64];
-    int result;
-
-    working_name(working, plan->checkpoint_id);
-    result = store_remove_tree(store->io, store->tmp, working);
-    if (result == 0)
-        result = make_working_directory(store, plan, working, &numbers);
-    if (result < 0)
-        goto fail;
-    result = checkpoint_files_match(store, name, plan->checkpoint_id);
-    if (result > 0) {
-        /* A crash came between the rename and the manifest's word. */
-        (void)store_remove_tree(store->io, store->tmp, working);
-    } else {
-        result = io_rename(store->io, store->tmp, working, store->checkpoints, name);
-        if (result < 0)
-            goto fail;
-    }
-    result = io_sync(store->io, store->checkpoints, false);
-    if (result == 0)
-        result = io_sync(store->io, store->tmp, false);
-    if (result < 0)
-        return result;
-    *ret_numbers = numbers;
-    return 0;
-fail:
-    (void)store_remove_tree(store->io, store->tmp, working);
-    return result;
-}
-
 /* ---- recognising ---- */
 
-int checkpoint_files_match(struct store *store, const char *name, uint64_t id)
+/* 1 and the hash of its sealed manifest, 0, or an error. */
+static int match(struct store *store, const char *name, uint64_t id, struct checksum128 *ret_hash)
 {
     struct sealed_manifest manifest = {0};
     struct checksum128 hash;
@@ -211,8 +184,17 @@ int checkpoint_files_match(struct store *store, const char *name, uint64_t id)
                  memcmp(manifest.store_uuid, store->format.uuid, STORE_UUID_SIZE) == 0;
     else if (error_errno(result) == -EIO || result == ERROR_NOT_STORE)
         result = 0; /* damaged or incomplete: not this one */
+    if (result > 0)
+        *ret_hash = hash;
     sealed_manifest_free(&manifest);
     return result;
+}
+
+int checkpoint_files_match(struct store *store, const char *name, uint64_t id)
+{
+    struct checksum128 hash;
+
+    return match(store, name, id, &hash);
 }
 
 struct find_context {
@@ -240,21 +222,176 @@ int checkpoint_files_find(struct store *store, uint64_t id, char ret_name[256])
 
 /* ---- taking away ---- */
 
-int checkpoint_files_detach(struct store *store, const char *name, uint64_t id)
+/* tmp/deleted/, which nobody else syncs: see the top. */
+static int open_deleted(struct store *store, struct io_file **ret_directory)
 {
-    char away[64];
-    int result = checkpoint_files_match(store, name, id);
+    int result = io_mkdir(store->io, store->tmp, STORE_DELETED_NAME, 0700);
 
-    if (result <= 0)
+    if (result < 0 && result != -EEXIST)
+        return result;
+    return io_open(store->io, store->tmp, STORE_DELETED_NAME, IO_OPEN_DIRECTORY, 0, ret_directory);
+}
+
+static int take_away(struct store *store, const char *name, uint64_t id)
+{
+    struct io_file *deleted;
+    char away[64];
+    int result = open_deleted(store, &deleted);
+
+    if (result < 0)
         return result;
     deleted_name(away, id);
-    return io_rename(store->io, store->checkpoints, name, store->tmp, away);
+    result = store_remove_tree(store->io, deleted, away);
+    if (result == 0)
+        result = io_rename(store->io, store->checkpoints, name, deleted, away);
+    io_close(store->io, deleted);
+    return result;
+}
+
+int checkpoint_files_detach(struct store *store, const char *name, uint64_t id)
+{
+    int result = checkpoint_files_match(store, name, id);
+
+    return result > 0 ? take_away(store, name, id) : result;
+}
+
+int checkpoint_files_sync_deleted(struct store *store)
+{
+    struct io_file *deleted;
+    int result = io_sync(store->io, store->checkpoints, false);
+
+    if (result == 0)
+        result = open_deleted(store, &deleted);
+    if (result == 0) {
+        result = io_sync(store->io, deleted, false);
+        io_close(store->io, deleted);
+    }
+    return result == 0 ? io_sync(store->io, store->tmp, false) : result;
 }
 
 int checkpoint_files_remove_deleted(struct store *store, uint64_t id)
 {
+    struct io_file *deleted;
     char away[64];
+    int result = open_deleted(store, &deleted);
 
+    if (result < 0)
+        return result;
     deleted_name(away, id);
-    return store_remove_tree(store->io, store->tmp, away);
+    result = store_remove_tree(store->io, deleted, away);
+    io_close(store->io, deleted);
+    if (result == 0) /* when it was the last */
+        (void)io_rmdir(store->io, store->tmp, STORE_DELETED_NAME);
+    return result;
+}
+
+/* ---- making ---- */
+
+/* What stands under a checkpoint's name and is not it: left by a deletion whose end the disk lost.
+ */
+static int move_away(struct store *store, const char *name, uint64_t id)
+{
+    struct stat status;
+    int result = io_stat_at(store->io, store->checkpoints, name, &status);
+
+    if (result == -ENOENT)
+        return 0;
+    if (result == 0)
+        result = take_away(store, name, id);
+    if (result == 0)
+        result = checkpoint_files_sync_deleted(store);
+    if (result == 0)
+        result = checkpoint_files_remove_deleted(store, id);
+    if (result == 0)
+        log_warning("%s/checkpoints/%s was no complete checkpoint and was removed", store->path,
+                    name);
+    return result;
+}
+
+static void count_all_as_linked(const struct sealed_manifest *plan,
+                                struct checkpoint_numbers *numbers)
+{
+    numbers->linked_files = plan->table_count + plan->blob_count;
+    for (size_t i = 0; i < plan->table_count; i++)
+        numbers->linked_bytes += plan->tables[i].meta.identity.file_size_bytes;
+    for (size_t i = 0; i < plan->blob_count; i++)
+        numbers->linked_bytes += plan->blobs[i].file_size_bytes;
+}
+
+int checkpoint_files_prepare(struct store *store, const struct sealed_manifest *plan,
+                             const char *name, struct checkpoint_numbers *ret_numbers)
+{
+    struct checkpoint_numbers numbers = {0};
+    char working[64];
+    int result = match(store, name, plan->checkpoint_id, &numbers.manifest_hash);
+
+    working_name(working, plan->checkpoint_id);
+    if (result == 0) {
+        result = store_remove_tree(store->io, store->tmp, working);
+        if (result == 0)
+            result = make_working_directory(store, plan, working, &numbers);
+        if (result < 0)
+            (void)store_remove_tree(store->io, store->tmp, working);
+    } else if (result > 0) {
+        /* A crash came between the rename and the manifest's word. */
+        count_all_as_linked(plan, &numbers);
+    }
+    if (result >= 0)
+        *ret_numbers = numbers;
+    return result;
+}
+
+int checkpoint_files_publish(struct store *store, const struct sealed_manifest *plan,
+                             const char *name, bool is_there)
+{
+    char working[64];
+    int result = 0;
+
+    working_name(working, plan->checkpoint_id);
+    if (!is_there) {
+        result = move_away(store, name, plan->checkpoint_id);
+        if (result == 0)
+            result = io_rename(store->io, store->tmp, working, store->checkpoints, name);
+        if (result < 0)
+            (void)store_remove_tree(store->io, store->tmp, working);
+    }
+    if (result == 0)
+        result = io_sync(store->io, store->tmp, false);
+    return result == 0 ? io_sync(store->io, store->checkpoints, false) : result;
+}
+
+/* ---- after a crash ---- */
+
+/* Does CURRENT under that name say that it is the checkpoint `id`? 1, 0, or an error. */
+static int is_called(struct store *store, const char *name, uint64_t id)
+{
+    struct io_file *directory = NULL;
+    uint64_t found = 0;
+    int result = io_open(store->io, store->checkpoints, name, IO_OPEN_DIRECTORY, 0, &directory);
+
+    if (result == -ENOENT || result == -ENOTDIR || result == -ELOOP)
+        return 0;
+    if (result == 0)
+        result = sealed_manifest_read_id(store->io, directory, &found);
+    io_close(store->io, directory);
+    if (error_errno(result) == -EIO || result == ERROR_NOT_STORE)
+        return 0;
+    return result < 0 ? result : found == id;
+}
+
+int checkpoint_files_settle(struct store *store, const char *name, uint64_t id)
+{
+    char found[256];
+    int result = is_called(store, name, id);
+
+    if (result != 0)
+        return result < 0 ? result : 0;
+    result = checkpoint_files_find(store, id, found);
+    if (result == 0)
+        return -ENOENT;
+    if (result > 0)
+        result = move_away(store, name, id);
+    if (result == 0)
+        result = io_rename(store->io, store->checkpoints, found, store->checkpoints, name);
+    return result == 0 ? io_sync(store->io, store->checkpoints, false) : result;
 }

@@ -391,6 +391,20 @@ static int materialise_commit(struct engine *engine, struct checkpoint *checkpoi
     return result;
 }
 
+static int materialise_files(struct engine *engine, const struct sealed_manifest *plan,
+                             const char *name, struct checkpoint_numbers *ret_numbers)
+{
+    int is_there = checkpoint_files_prepare(engine->store, plan, name, ret_numbers);
+    int result;
+
+    if (is_there < 0)
+        return is_there;
+    lock_acquire(&engine->install_lock); /* renames of checkpoints sync the directory too */
+    result = checkpoint_files_publish(engine->store, plan, name, is_there > 0);
+    lock_release(&engine->install_lock);
+    return result;
+}
+
 static void materialise(struct engine *engine, struct checkpoint *checkpoint)
 {
     struct checkpoint_numbers numbers = {0};
@@ -404,7 +418,7 @@ static void materialise(struct engine *engine, struct checkpoint *checkpoint)
     name[checkpoint->record.name.size] = '\0';
     lock_release(&engine->checkpoint_lock);
 
-    result = checkpoint_files_make(engine->store, checkpoint->plan, name, &numbers);
+    result = materialise_files(engine, checkpoint->plan, name, &numbers);
     if (result == 0)
         result = materialise_commit(engine, checkpoint, &numbers);
     else
@@ -428,10 +442,38 @@ static void materialise(struct engine *engine, struct checkpoint *checkpoint)
 
 /* ---- deletion in the background ---- */
 
+static void record_name(const struct manifest_checkpoint *record, char to[256])
+{
+    memcpy(to, record->name.data, record->name.size);
+    to[record->name.size] = '\0';
+}
+
+/* The name and then the content. The manifest forgets the checkpoint when the disk has, and not
+ * before: a directory that came back after a cut would belong to nobody and block its name. */
+static int delete_files(struct engine *engine, const struct checkpoint *checkpoint)
+{
+    struct store *store = engine->store;
+    char name[256];
+    int result;
+
+    record_name(&checkpoint->record, name);
+    lock_acquire(&engine->install_lock);
+    result = checkpoint_files_detach(store, name, checkpoint->record.id); /* gone, mostly */
+    if (result == 0) {
+        result = checkpoint_files_sync_deleted(store);
+        if (result < 0)
+            engine_latch(engine, result, "deleting a checkpoint");
+    }
+    lock_release(&engine->install_lock);
+    if (result < 0)
+        return result;
+    return checkpoint_files_remove_deleted(store, checkpoint->record.id);
+}
+
 static int finish_deletion(struct engine *engine, struct checkpoint *checkpoint)
 {
     struct manifest_edit edit = {.remove_checkpoint = checkpoint->record.id};
-    int result = checkpoint_files_remove_deleted(engine->store, checkpoint->record.id);
+    int result = engine_latched(engine) ? ERROR_LATCHED : delete_files(engine, checkpoint);
 
     if (result < 0) {
         log_warning("files of a deleted snapshot could not be removed: %s", error_text(result));
@@ -553,12 +595,6 @@ static int change_commit(struct engine *engine, const struct manifest_checkpoint
     if (result < 0)
         engine_latch(engine, result, "manifest");
     return result;
-}
-
-static void record_name(const struct manifest_checkpoint *record, char to[256])
-{
-    memcpy(to, record->name.data, record->name.size);
-    to[record->name.size] = '\0';
 }
 
 /* install_lock held: nothing can delete it any more. */

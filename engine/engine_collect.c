@@ -296,6 +296,24 @@ renew:
     return 0;
 }
 
+/* A chunk that got a name in chunks/: its link count first, or without a journal the disk may keep
+ * the one of before, and deleting the checkpoint later would destroy the chunk. */
+static int sync_chunk(struct engine *engine, const char *name)
+{
+    struct io_file *file;
+    int result = io_open(engine->io, engine->store->chunks, name, IO_OPEN_READ, 0, &file);
+
+    if (result < 0)
+        return result;
+    result = io_sync(engine->io, file, false);
+    io_close(engine->io, file);
+    if (result == 0)
+        result = io_sync(engine->io, engine->store->chunks, false);
+    if (result < 0)
+        engine_latch(engine, result, "linking a chunk");
+    return result;
+}
+
 static int adopt_link(struct engine *engine, struct engine_view *from, uint64_t id)
 {
     struct chunk_identity identity;
@@ -315,7 +333,7 @@ static int adopt_link(struct engine *engine, struct engine_view *from, uint64_t 
     result = checkpoint_files_link(engine->io, from->source->chunk_directory, engine->store->chunks,
                                    name);
     if (result >= 0 || result == -EEXIST)
-        result = io_sync(engine->io, engine->store->chunks, false);
+        result = sync_chunk(engine, name);
     if (result == 0)
         result = catalogue_add(engine, &identity, 1);
     if (result == 0)

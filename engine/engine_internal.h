@@ -313,16 +313,24 @@ struct checkpoint_numbers {
     uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
     struct checksum128 manifest_hash;
 };
-/* Make checkpoints/<name> as `plan` says, complete and synced; an existing complete one with the
- * same id counts as made. Leaves nothing behind on failure. */
-int checkpoint_files_make(struct store *store, const struct sealed_manifest *plan, const char *name,
-                          struct checkpoint_numbers *ret_numbers);
+/* Make the directory of a checkpoint as `plan` says, in tmp/, complete and synced: 0; or 1 when
+ * checkpoints/<name> is it already; or an error, which leaves nothing behind. */
+int checkpoint_files_prepare(struct store *store, const struct sealed_manifest *plan,
+                             const char *name, struct checkpoint_numbers *ret_numbers);
+/* Give it its name, for good. Nobody else may sync checkpoints/ meanwhile. */
+int checkpoint_files_publish(struct store *store, const struct sealed_manifest *plan,
+                             const char *name, bool is_there);
 /* Link (or, across limits, copy) one file. 0: linked, 1: copied, or an error. */
 int checkpoint_files_link(struct io *io, struct io_file *from_directory,
                           struct io_file *to_directory, const char *name);
-/* Take checkpoints/<name> away (into tmp/), if it is the checkpoint `id`; then remove_deleted. */
+/* Take checkpoints/<name> away (into tmp/deleted/), if it is the checkpoint `id`; then
+ * _sync_deleted, or a cut brings the name back; then _remove_deleted. */
 int checkpoint_files_detach(struct store *store, const char *name, uint64_t id);
+int checkpoint_files_sync_deleted(struct store *store);
 int checkpoint_files_remove_deleted(struct store *store, uint64_t id);
+/* Put the complete checkpoint `id` under `name`, whatever a crash left there. -ENOENT: it is
+ * nowhere. */
+int checkpoint_files_settle(struct store *store, const char *name, uint64_t id);
 /* Is checkpoints/<name> the complete checkpoint `id`? 1, 0, or an error. */
 int checkpoint_files_match(struct store *store, const char *name, uint64_t id);
 /* The name under checkpoints/ of checkpoint `id`: 1 and the name (256 bytes), or 0. */

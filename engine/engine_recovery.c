@@ -202,11 +202,13 @@ static int make_pending(struct engine *engine, struct checkpoint *checkpoint,
 {
     struct checkpoint_numbers numbers = {0};
     char name[256];
-    int result;
+    int is_there, result;
 
     checkpoint_text(&checkpoint->record, name);
     plan->parent_hash = engine->parent_hash;
-    result = checkpoint_files_make(engine->store, plan, name, &numbers);
+    is_there = checkpoint_files_prepare(engine->store, plan, name, &numbers);
+    result =
+        is_there < 0 ? is_there : checkpoint_files_publish(engine->store, plan, name, is_there > 0);
     if (result < 0) {
         log_error("snapshot %s could not be materialised: %s", name, error_text(result));
         return result;
@@ -237,34 +239,49 @@ static int redo_pending(struct engine *engine, struct checkpoint *checkpoint)
     return result;
 }
 
-/* The directory stands under the name that the manifest gives, or a rename is finished. */
-static int settle_ready(struct engine *engine, const struct checkpoint *checkpoint)
+/* The directory stands under the name that the manifest gives, or a rename is finished. After a
+ * clean close all of them do. */
+static int settle_ready(struct recovery *recovery, const struct checkpoint *checkpoint)
 {
-    char name[256], found[256];
-    struct stat status;
+    struct engine *engine = recovery->engine;
+    char name[256];
     int result;
 
+    if (recovery->state.scalars.clean)
+        return 0;
     checkpoint_text(&checkpoint->record, name);
-    result = io_stat_at(engine->io, engine->store->checkpoints, name, &status);
-    if (result != -ENOENT)
-        return result;
-    result = checkpoint_files_find(engine->store, checkpoint->record.id, found);
-    if (result == 0) {
-        log_error("snapshot %s: its directory is missing", name);
-        return 0; /* the rest of the store is whole: reading this one will say so */
+    result = checkpoint_files_settle(engine->store, name, checkpoint->record.id);
+    if (result == -ENOENT || error_errno(result) == -EIO) {
+        log_error("snapshot %s: its directory is missing or damaged", name);
+        result = 0; /* the rest of the store is whole: reading this one will say so */
     }
-    if (result > 0)
-        result = io_rename(engine->io, engine->store->checkpoints, found,
-                           engine->store->checkpoints, name);
-    if (result == 0)
-        result = io_sync(engine->io, engine->store->checkpoints, false);
     return result;
 }
 
-static int load_checkpoint(struct engine *engine, struct manifest_checkpoint *record)
+/* Its name may be another's by now: this goes before the others. */
+static int load_deleting(struct engine *engine, struct manifest_checkpoint *record)
 {
     struct checkpoint *checkpoint;
     char name[256];
+    int result = checkpoint_new(&checkpoint);
+
+    if (result < 0)
+        return result;
+    checkpoint->record = *record;
+    *record = (struct manifest_checkpoint){0};
+    checkpoint->state = CHECKPOINT_DELETING;
+    checkpoint_text(&checkpoint->record, name);
+    result = checkpoint_files_detach(engine->store, name, checkpoint->record.id);
+    if (result >= 0)
+        engine_checkpoint_queue(engine, checkpoint);
+    checkpoint_unref(checkpoint);
+    return result < 0 ? result : 0;
+}
+
+static int load_checkpoint(struct recovery *recovery, struct manifest_checkpoint *record)
+{
+    struct engine *engine = recovery->engine;
+    struct checkpoint *checkpoint;
     int result = checkpoint_new(&checkpoint);
 
     if (result < 0)
@@ -275,19 +292,11 @@ static int load_checkpoint(struct engine *engine, struct manifest_checkpoint *re
     case MANIFEST_CHECKPOINT_READY:
         checkpoint->state = CHECKPOINT_READY;
         engine->parent_hash = checkpoint->record.manifest_hash;
-        result = settle_ready(engine, checkpoint);
+        result = settle_ready(recovery, checkpoint);
         break;
     case MANIFEST_CHECKPOINT_PENDING:
         result = redo_pending(engine, checkpoint);
         break;
-    case MANIFEST_CHECKPOINT_DELETING:
-        checkpoint->state = CHECKPOINT_DELETING;
-        checkpoint_text(&checkpoint->record, name);
-        result = checkpoint_files_detach(engine->store, name, checkpoint->record.id);
-        if (result >= 0)
-            engine_checkpoint_queue(engine, checkpoint);
-        checkpoint_unref(checkpoint);
-        return result < 0 ? result : 0;
     default:
         result = ERROR_CORRUPT;
         break;
@@ -301,10 +310,15 @@ static int load_checkpoint(struct engine *engine, struct manifest_checkpoint *re
 
 static int load_checkpoints(struct recovery *recovery)
 {
+    struct manifest_checkpoint *records = recovery->state.checkpoints;
     int result = 0;
 
     for (size_t i = 0; result == 0 && i < recovery->state.checkpoint_count; i++)
-        result = load_checkpoint(recovery->engine, &recovery->state.checkpoints[i]);
+        if (records[i].state == MANIFEST_CHECKPOINT_DELETING)
+            result = load_deleting(recovery->engine, &records[i]);
+    for (size_t i = 0; result == 0 && i < recovery->state.checkpoint_count; i++)
+        if (records[i].id != 0)
+            result = load_checkpoint(recovery, &records[i]);
     return result;
 }
 
@@ -698,7 +712,7 @@ static void delete_orphans(struct recovery *recovery)
             chunk_open_name(name, file->id);
         else
             chunk_name(name, file);
-        if (io_unlink(engine->io, engine->store->chunks, name) == 0)
+        if (store_remove_chunk(engine->store, name) == 0)
             log_debug("%s: chunk %s, left by a crash, was removed", engine->path, name);
     }
 }

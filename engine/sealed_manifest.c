@@ -485,3 +485,13 @@ int sealed_manifest_read(struct io *io, struct io_file *directory,
         *ret_hash = current.manifest_hash;
     return error;
 }
+
+int sealed_manifest_read_id(struct io *io, struct io_file *directory, uint64_t *ret_id)
+{
+    struct current current;
+    int error = read_current(io, directory, &current);
+
+    if (error == 0)
+        *ret_id = current.checkpoint_id;
+    return error;
+}

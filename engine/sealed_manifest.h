@@ -60,4 +60,8 @@ int sealed_manifest_write(struct io *io, struct io_file *directory,
 int sealed_manifest_read(struct io *io, struct io_file *directory,
                          struct sealed_manifest *ret_manifest, struct checksum128 *ret_hash);
 
+/* Only the checkpoint id, and only CURRENT is read: which checkpoint a directory is, not whether it
+ * is whole. The same errors. */
+int sealed_manifest_read_id(struct io *io, struct io_file *directory, uint64_t *ret_id);
+
 #endif

@@ -514,7 +514,7 @@ static int live_open(struct store *store, bool writable)
     for (size_t i = 0; error == 0 && i < LIVE_DIRECTORY_COUNT; i++)
         error = directory_open(store, live_directories[i], files[i]);
     if (error == 0 && writable)
-        error = say(store, "tmp", remove_content(store->io, store->tmp, 0));
+        error = say(store, "tmp", store_sweep(store));
     return error;
 }
 

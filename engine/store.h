@@ -30,6 +30,9 @@
 #define STORE_FORMAT_SIZE    128
 #define STORE_FORMAT_VERSION 1
 
+/* A directory of tmp/: what is left of deleted checkpoints. */
+#define STORE_DELETED_NAME "deleted"
+
 /* A clone: chunks of other stores are linked into this one, with their UUIDs in their headers. What
  * a chunk must be is then said by the manifest alone: id, kind, size and content hash, which covers
  * the header. Every store has chunk ids of its own above those it began with. */
@@ -88,6 +91,11 @@ void store_close(struct store *store); /* accepts NULL */
 
 /* 0, or ERROR_REPLACED when `path` now names another directory or none. */
 int store_check_root(struct store *store);
+
+/* After a crash (store_sweep.c): empty tmp/, and remove a chunk of chunks/. A name that a wrong
+ * link count makes dangerous to remove is kept in tmp/ instead, where nothing refers to it. */
+int store_sweep(struct store *store);
+int store_remove_chunk(struct store *store, const char *name); /* -ENOENT */
 
 /* Remove every file and directory below `name` in `directory`, and itself. -ENOENT is success. */
 int store_remove_tree(struct io *io, struct io_file *directory, const char *name);
