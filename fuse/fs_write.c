@@ -6,8 +6,8 @@
  * pieces are joined with what lies beside them, so that a file written in short lines does not
  * become a map of short extents, and so that no byte is rewritten often:
  *   - as long as the sum stays inline, with the inline extent that it touches or overwrites partly;
- *   - else, when the small extents right before it add up to FS_SMALL_EXTENT (or are many), all of
- *     them become one frame, which later writes leave alone.
+ *   - else, when the small extents right before it add up to FS_SMALL_EXTENT (or are many, or end
+ *     with a cell of the grid), all of them become one frame, which later writes leave alone.
  */
 #include "fuse/fs_data.h"
 
@@ -85,6 +85,7 @@ static int chain_collect(const struct fs_change *change, uint64_t offset, uint32
                          struct chain *chain)
 {
     uint64_t cell = offset & ~(uint64_t)(BLOB_FRAME_SIZE_MAX - 1), total = size;
+    bool ends_cell = offset + size == fs_grid_next(offset); /* nothing more will come to join */
     struct fs_extent extent;
     int result = 0;
 
@@ -96,12 +97,12 @@ static int chain_collect(const struct fs_change *change, uint64_t offset, uint32
             break;
         total += extent.length;
         chain_add(chain, &extent, offset);
-        if (extent.inlined && total <= FS_INLINE_MAX)
+        if (extent.inlined && total <= FS_INLINE_MAX && !ends_cell)
             break;
     }
     if (result < 0)
         return result;
-    if (total > FS_INLINE_MAX && total < FS_SMALL_EXTENT && chain->count < CHAIN_MAX)
+    if (total > FS_INLINE_MAX && total < FS_SMALL_EXTENT && chain->count < CHAIN_MAX && !ends_cell)
         chain->count = 0;
     return 0;
 }
