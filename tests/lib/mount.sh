@@ -23,6 +23,7 @@ export LC_ALL=C.UTF-8 GIT_CONFIG_NOSYSTEM=1 HOME=$directory
 # A program built with a sanitizer writes its findings here; they fail the test.
 export ASAN_OPTIONS=log_path=$directory/sanitizer UBSAN_OPTIONS=log_path=$directory/sanitizer
 export TSAN_OPTIONS=log_path=$directory/sanitizer
+export LSAN_OPTIONS=suppressions=$test_root/tests/lib/leaks.supp:print_suppressions=0
 umask 022
 
 stores=() # that were mounted, for the check at the end
