@@ -9,9 +9,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "engine/engine_internal.h"
 #include "tests/lib/engine_fixture.h"
 #include "tests/lib/seed.h"
 #include "tests/lib/test_fault_io.h"
@@ -340,6 +342,89 @@ static void a_deletion_that_waits_is_called_off(void **state)
     buffer_free(&shown.bytes);
 }
 
+struct presence {
+    char *chunks;
+    size_t count;
+};
+
+static int is_present(void *context, const struct chunk_identity *identity)
+{
+    struct presence *presence = context;
+    char name[CHUNK_NAME_SIZE], *path;
+
+    chunk_name(name, identity);
+    path = test_path(presence->chunks, name);
+    assert_int_equal(access(path, F_OK), 0);
+    free(path);
+    presence->count++;
+    return 0;
+}
+
+/* Every chunk that the view reads from has its file. */
+static void assert_present(struct engine_fixture *fixture, struct engine_view *view)
+{
+    struct presence presence = {.chunks = test_path(fixture->path, "chunks")};
+
+    assert_int_equal(engine_view_each_chunk(view, is_present, &presence), 0);
+    assert_true(presence.count > 0);
+    free(presence.chunks);
+}
+
+/* The same table is merged away a second time: an older view of the first time says nothing about
+ * who needs it now. */
+static void a_table_that_came_back_and_went_again_waits_for_its_new_readers(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct engine_view *old, *present;
+    uint64_t id;
+
+    for (uint64_t i = 0; i < KEYS; i++)
+        put(fixture->engine, i, i + 1, false);
+    assert_int_equal(engine_compact(fixture->engine), 0);
+    id = checkpoint(fixture->engine, "c");
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
+    old = engine_view_acquire(fixture->engine);
+    put(fixture->engine, 5, 99, false);
+    assert_int_equal(engine_compact(fixture->engine), 0);
+    assert_int_equal(roll_back(fixture->engine, id, 1), 0);
+    present = engine_view_acquire(fixture->engine);
+    put(fixture->engine, 6, 99, false);
+    assert_int_equal(engine_compact(fixture->engine), 0);
+    engine_view_release(old);
+    assert_int_equal(engine_compact(fixture->engine), 0);
+    assert_present(fixture, present);
+    engine_view_release(present);
+}
+
+static int note_table(void *context, const struct chunk_identity *identity)
+{
+    struct chunk_identity *table = context;
+
+    if (identity->kind != CHUNK_TABLE)
+        return 0;
+    *table = *identity;
+    return 1;
+}
+
+/* As when a collection had taken it from the list before it came back. */
+static void a_table_of_the_present_version_is_never_deleted(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct engine_view *view;
+    struct chunk_identity table;
+
+    put(fixture->engine, 1, 1, false);
+    assert_int_equal(engine_flush(fixture->engine), 0);
+    view = engine_view_acquire(fixture->engine);
+    assert_int_equal(engine_view_each_chunk(view, note_table, &table), 1);
+    engine_view_release(view);
+    engine_obsolete_table(fixture->engine, &table);
+    engine_collect(fixture->engine);
+    view = engine_view_acquire(fixture->engine);
+    assert_present(fixture, view);
+    engine_view_release(view);
+}
+
 static void there_must_be_such_a_checkpoint(void **state)
 {
     struct engine_fixture *fixture = *state;
@@ -429,6 +514,8 @@ int main(void)
         TEST(numbers_go_on_and_what_is_written_afterwards_counts),
         TEST(chunks_that_the_live_store_lost_come_back),
         TEST(a_deletion_that_waits_is_called_off),
+        TEST(a_table_that_came_back_and_went_again_waits_for_its_new_readers),
+        TEST(a_table_of_the_present_version_is_never_deleted),
         TEST(there_must_be_such_a_checkpoint),
         TEST(r31_a_cut_at_any_call_leaves_the_old_state_or_the_new_one),
     };

@@ -194,6 +194,22 @@ static void every_name_of_a_changed_file_is_told(void **state)
     snapshot_unref(snapshot);
 }
 
+static void names_that_all_stayed_are_all_told(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "a");
+    struct snapshot *snapshot;
+    struct fs_entry entry;
+
+    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "b", &fs_fixture_root, &entry), 0);
+    snapshot = take_snapshot(fixture, "s");
+    fs_fixture_write(fixture, file, "x");
+    assert_diff(fixture, snapshot, NULL,
+                "M content times <a:0 >a:1\n"
+                "M content times <b:0 >b:1\n");
+    snapshot_unref(snapshot);
+}
+
 /* Its only name is not the one that it was given last. */
 static void a_hint_that_leads_nowhere_does_not_hide_a_change(void **state)
 {
@@ -586,6 +602,7 @@ int main(void)
         FS_FIXTURE_TEST(a_file_replaced_by_rename_is_modified),
         FS_FIXTURE_TEST(another_type_in_the_same_place_is_another_thing),
         FS_FIXTURE_TEST(every_name_of_a_changed_file_is_told),
+        FS_FIXTURE_TEST(names_that_all_stayed_are_all_told),
         FS_FIXTURE_TEST(a_hint_that_leads_nowhere_does_not_hide_a_change),
         FS_FIXTURE_TEST(an_open_file_without_a_name_is_gone),
         FS_FIXTURE_TEST(touching_is_told_also_of_the_root),
