@@ -161,6 +161,8 @@ static void init_locks(struct fs *fs)
 {
     for (unsigned i = 0; i < FS_STRIPES; i++)
         lock_init(&fs->stripes[i], LOCK_RANK_FS_INODE);
+    lock_init(&fs->quiet_lock, LOCK_RANK_LEAF);
+    lock_condition_init(&fs->quiet_over);
     lock_init(&fs->ino_lock, LOCK_RANK_FS_TABLE);
     lock_init(&fs->departed_lock, LOCK_RANK_FS_TABLE);
     lock_init(&fs->rename_lock, LOCK_RANK_FS_RENAME);
@@ -172,6 +174,8 @@ static void destroy(struct fs *fs)
     inode_table_free(fs->table);
     for (unsigned i = 0; i < FS_STRIPES; i++)
         lock_destroy(&fs->stripes[i]);
+    lock_destroy(&fs->quiet_lock);
+    pthread_cond_destroy(&fs->quiet_over);
     lock_destroy(&fs->ino_lock);
     lock_destroy(&fs->departed_lock);
     lock_destroy(&fs->rename_lock);

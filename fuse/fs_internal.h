@@ -10,6 +10,8 @@
 #ifndef VARVE_FUSE_FS_INTERNAL_H
 #define VARVE_FUSE_FS_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "engine/base/lock.h"
 #include "engine/base/log.h"
 #include "fuse/fs.h"
@@ -37,6 +39,9 @@ struct fs {
     bool read_only;
     struct inode_table *table;
     struct lock stripes[FS_STRIPES];
+    atomic_bool quiet;         /* no change may begin (fs_lock.c) */
+    struct lock quiet_lock;    /* LOCK_RANK_LEAF: for waiting until that is over */
+    pthread_cond_t quiet_over; /* it is */
     struct lock ino_lock; /* LOCK_RANK_FS_TABLE: next_ino, reserved_ino, runs */
     uint64_t next_ino, reserved_ino;
     struct fs_ino_run runs[FS_INO_RUNS]; /* ino_lock; by hash of the directory */
@@ -85,6 +90,10 @@ struct fs_locked {
 };
 void fs_lock(struct fs *fs, const uint64_t *inos, unsigned count, struct fs_locked *ret_locked);
 void fs_unlock(struct fs *fs, struct fs_locked *locked);
+/* When this returns no change is under way, and none begins until fs_quiet_end(): whoever wants to
+ * lock a stripe waits. Not by a thread that holds one; one at a time. */
+void fs_quiet_begin(struct fs *fs);
+void fs_quiet_end(struct fs *fs);
 
 /* fs_extent.c: the map of a file. */
 struct fs_extent {

@@ -2,16 +2,15 @@
 /*
  * fs_rollback.c - the live tree becomes what a snapshot shows
  *
- * While the state is exchanged no change is under way: all stripes are held, and the lock of moving
- * directories. Readers go on and see the tree before or the tree after. What must not go back does
- * not: inode numbers are never given twice, so the superblock keeps its count.
+ * While the state is exchanged no change is under way (fs_quiet_begin). Readers go on and see the
+ * tree before or the tree after. What must not go back does not: inode numbers are never given
+ * twice, so the superblock keeps its count.
  * The kernel is told afterwards, with no lock held: of every name and every inode that differ.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "engine/base/blocking.h"
 #include "engine/base/endian.h"
 #include "fuse/fs_names.h"
 
@@ -25,21 +24,6 @@ struct rollback {
 };
 
 /* ---- quiet ---- */
-
-static void lock_all(struct fs *fs)
-{
-    blocking_enter();
-    lock_acquire(&fs->rename_lock);
-    for (unsigned i = 0; i < FS_STRIPES; i++)
-        lock_acquire_same_rank(&fs->stripes[i]);
-}
-
-static void unlock_all(struct fs *fs)
-{
-    for (unsigned i = FS_STRIPES; i > 0; i--)
-        lock_release(&fs->stripes[i - 1]);
-    lock_release(&fs->rename_lock);
-}
 
 static void put_superblock(struct fs *fs, struct batch *batch)
 {
@@ -57,10 +41,10 @@ static int quiesce(void *context, struct batch *also)
 {
     struct rollback *rollback = context;
 
-    lock_all(rollback->fs);
+    fs_quiet_begin(rollback->fs);
     rollback->before = engine_view_acquire(rollback->fs->engine);
     if (rollback->before == NULL) {
-        unlock_all(rollback->fs);
+        fs_quiet_end(rollback->fs);
         return -ENOMEM;
     }
     put_superblock(rollback->fs, also);
@@ -147,7 +131,7 @@ static void resume(void *context, int result)
         if (rollback->after != NULL)
             settle_orphans(rollback);
     }
-    unlock_all(rollback->fs);
+    fs_quiet_end(rollback->fs);
 }
 
 /* ---- telling the kernel ---- */

@@ -15,8 +15,8 @@
 
 #ifdef VARVE_DEBUG_LOCKS
 
-/* All stripes of a filesystem at once, and some; more than this is a defect of its own. */
-#define HELD_MAX 1100
+/* Stripes may be held by the dozen; more than this at once is a defect of its own. */
+#define HELD_MAX 256
 
 static _Thread_local int held_ranks[HELD_MAX];
 static _Thread_local int held_count;
