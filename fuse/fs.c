@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "engine/base/endian.h"
@@ -22,6 +23,7 @@ void fs_options_default(struct fs_options *options)
     *options = (struct fs_options){
         .snapdir_name = NULL,
         .snaplinks = true,
+        .snapdir_everywhere = true,
         .owner_uid = getuid(),
         .snapshot_views_max = SNAPSHOT_VIEWS_MAX,
     };
@@ -196,6 +198,8 @@ static int open_parts(struct fs *fs)
         return error;
     fs->snapdir_name = strdup(name);
     fs->table = inode_table_new();
+    if (getrandom(&fs->node_seed, sizeof fs->node_seed, 0) != (ssize_t)sizeof fs->node_seed)
+        return -EIO;
     if (fs->snapdir_name == NULL || fs->table == NULL)
         return -ENOMEM;
     fs->options.snapdir_name = fs->snapdir_name;

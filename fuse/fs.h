@@ -2,22 +2,34 @@
 /*
  * fs.h - filesystem semantics: inodes, directories, files, xattrs, snapshots as directories
  *
- * Owns:       the meaning of every engine key that begins with a non-zero inode number, and of
- * orphans and the superblock (fs_key.h). Knows nothing of libfuse: all functions are called with
- *             plain values and return 0 (or a count) or a negative error whose error_errno() goes
- * to the user. Guarantees: each namespace operation is one engine batch (P3). Writes are
- * acknowledged from memory; fs_fsync() makes everything acknowledged durable (P1, P2). Nodes: a
- * node is what the kernel names with 64 bits: 0 0 ino(62)                 live inode; 1 is the root
- *               0 1 snapshot id(24) ino(38) directory `ino` in a snapshot; snapshot id 0: the
- * virtual
- *                                           `.snapshots` of live directory `ino`. With
- * snaplinks=off also every other file of a snapshot. 1 version(63)               a non-directory in
- * snapshots, named by its inode record's sequence number: equal exactly when nothing differs st_ino
- * is the node. Lookups:    a returned fs_entry counts one lookup of its node; fs_forget() takes
- * them back. An unlinked file's data goes when its link count and its lookups are both zero.
- * Threads:    every function from any thread, several on one file at once. Locks:
- * docs/concurrency.md (inode stripes LOCK_RANK_FS_INODE, taken in stripe order). Permissions:
- * checked by the kernel (default_permissions), except where said here.
+ * Owns: the meaning of every engine key that begins with a non-zero inode number, and of orphans
+ * and the superblock (fs_key.h). Knows nothing of libfuse: all functions are called with plain
+ * values and return 0 (or a count) or a negative error whose error_errno() goes to the user.
+ *
+ * Guarantees: each namespace operation is one engine batch (P3). Writes are acknowledged from
+ * memory; fs_fsync() makes everything acknowledged durable (P1, P2).
+ *
+ * Nodes: a node is what the kernel names with 64 bits, by their upper two:
+ *
+ * - 00, ino(62): a live inode; 1 is the root.
+ *
+ * - 01, snapshot id(24), ino(38): directory `ino` in a snapshot, with snaplinks=off any other file
+ *   of it too. Snapshot id 0: the virtual `.snapshots` of the live directory `ino`.
+ *
+ * - 10, version(62): a non-directory in snapshots, named by its inode record's sequence number:
+ *   equal exactly when nothing differs.
+ *
+ * - 11, hash(62): directory `ino` in a snapshot, on one path through the .snapshots of a directory
+ *   (fs_location.c says why); st_ino is that of the form 01.
+ *
+ * Of all others st_ino is the node.
+ *
+ * Lookups: a returned fs_entry counts one lookup of its node; fs_forget() takes them back. An
+ * unlinked file's data goes when its link count and its lookups are both zero.
+ *
+ * Threads: every function from any thread, several on one file at once. Locks: docs/concurrency.md
+ * (inode stripes LOCK_RANK_FS_INODE, taken in stripe order). Permissions: checked by the kernel
+ * (default_permissions), except where said here.
  */
 #ifndef VARVE_FUSE_FS_H
 #define VARVE_FUSE_FS_H
@@ -41,7 +53,7 @@ struct fs_options {
     bool snapdir_visible;     /* list .snapshots in the root */
     const char *snapdir_name; /* NULL: ".snapshots" */
     bool snaplinks;           /* unchanged files are one inode across snapshots */
-    bool snapdir_everywhere;  /* .snapshots reachable in every directory */
+    bool snapdir_everywhere;  /* .snapshots reachable in every directory, not in the root only */
     uid_t owner_uid;          /* the mount's owner: may create and delete snapshots, as root may */
     uint32_t snapshot_views_max;
 };
@@ -63,6 +75,7 @@ struct fs_caller {
 
 struct fs_attribute {
     uint64_t node;
+    uint64_t number; /* st_ino: the node, but see above */
     uint64_t generation;
     mode_t mode;
     uint32_t nlink;
@@ -195,7 +208,7 @@ void fs_directory_close(struct fs_directory *directory); /* accepts NULL */
 struct fs_directory_entry {
     const char *name;
     size_t name_size;
-    uint64_t node;
+    uint64_t number;              /* d_ino */
     uint32_t type;                /* S_IFMT bits */
     uint64_t cookie;              /* pass as `cookie` to continue after this entry */
     const struct fs_entry *entry; /* with `plus`: counts a lookup if the callback takes it; else
@@ -233,10 +246,10 @@ void fs_snapshot_announce(struct fs *fs, const char *name);
 
 /*
  * The live tree becomes what the snapshot shows; all snapshots stay, and the tree before is kept as
- * one more, whose name is returned. Atomic and durable. `notify` is called before this returns, from
- * this thread and with no lock held, for each name and each inode held by the kernel that differ:
- * so the thread must not be one that serves requests. Who has a file open that is gone gets -ESTALE.
- * -ENOENT, -EROFS, -ENOSPC ...
+ * one more, whose name is returned. Atomic and durable. `notify` is called before this returns,
+ * from this thread and with no lock held, for each name and each inode held by the kernel that
+ * differ: so the thread must not be one that serves requests. Who has a file open that is gone gets
+ * -ESTALE. -ENOENT, -EROFS, -ENOSPC ...
  */
 int fs_rollback(struct fs *fs, const char *name, const struct fs_notify *notify,
                 char ret_before[SNAPSHOT_NAME_SIZE_MAX + 1]);

@@ -86,7 +86,7 @@ static int emit_counted(struct reading *reading, const struct fs_location *locat
         result = inode_table_lookup(reading->fs->table, node, 0, 0);
     if (result < 0)
         return result;
-    directory_entry->node = node;
+    directory_entry->number = entry->attribute.number;
     directory_entry->entry = entry;
     result = emit(reading, directory_entry);
     if (result != 0)
@@ -96,12 +96,12 @@ static int emit_counted(struct reading *reading, const struct fs_location *locat
 
 /* ---- "." and ".." ---- */
 
-static int emit_dot(struct reading *reading, uint64_t node)
+static int emit_dot(struct reading *reading, uint64_t number)
 {
     struct fs_directory_entry entry = {
         .name = ".",
         .name_size = 1,
-        .node = node,
+        .number = number,
         .type = S_IFDIR,
         .cookie = COOKIE_DOT,
     };
@@ -127,11 +127,11 @@ static int emit_dot_dot(struct reading *reading)
     if (error < 0)
         return error == -ENOENT ? -ESTALE : error;
     if (location->virtual_directory)
-        entry.node = location->ino;
+        entry.number = location->ino;
     else if (location->snapshot != NULL && location->ino == FS_ROOT)
-        entry.node = fs_node_virtual(FS_ROOT);
+        entry.number = fs_node_virtual(FS_ROOT);
     else
-        entry.node = fs_location_node(reading->fs, location, inode.parent, S_IFDIR, 0);
+        entry.number = fs_location_number(reading->fs, location, inode.parent, S_IFDIR, 0);
     return emit(reading, &entry);
 }
 
@@ -162,7 +162,8 @@ static int emit_with_inode(struct reading *reading, uint64_t ino,
     if (error < 0)
         return error;
     if (!reading->plus) {
-        directory_entry->node = fs_location_node(reading->fs, location, ino, inode.mode, version);
+        directory_entry->number =
+            fs_location_number(reading->fs, location, ino, inode.mode, version);
         return emit(reading, directory_entry);
     }
     error = fs_inode_attribute(reading->fs, location, ino, &inode, version, &entry);
@@ -191,10 +192,10 @@ static int emit_record(struct reading *reading, const struct record *record)
     entry.cookie = get_be64(rest.data);
     entry.type = cookie.type;
     if (needs_inode(reading, cookie.type)) {
-        entry.node = cookie.ino;
+        entry.number = cookie.ino;
         return emit_with_inode(reading, cookie.ino, &entry);
     }
-    entry.node = fs_location_node(reading->fs, &reading->location, cookie.ino, cookie.type, 0);
+    entry.number = fs_location_number(reading->fs, &reading->location, cookie.ino, cookie.type, 0);
     return emit(reading, &entry);
 }
 
@@ -233,7 +234,7 @@ static int emit_snapdir(struct reading *reading)
     struct fs_directory_entry directory_entry = {
         .name = reading->fs->snapdir_name,
         .name_size = strlen(reading->fs->snapdir_name),
-        .node = fs_node_virtual(FS_ROOT),
+        .number = fs_node_virtual(FS_ROOT),
         .type = S_IFDIR,
         .cookie = COOKIE_SNAPDIR,
     };
@@ -272,7 +273,7 @@ static int emit_snapshot(struct reading *reading, struct snapshot *snapshot)
     found = fs_snapshot_has_directory(snapshot, ino);
     if (found <= 0)
         return found;
-    directory_entry.node = fs_location_node(reading->fs, &location, ino, S_IFDIR, 0);
+    directory_entry.number = fs_location_number(reading->fs, &location, ino, S_IFDIR, 0);
     return emit(reading, &directory_entry);
 }
 
@@ -293,13 +294,22 @@ static int emit_snapshots(struct reading *reading)
     return result;
 }
 
-static int emit_all(struct reading *reading, uint64_t node)
+static uint64_t own_number(const struct reading *reading)
+{
+    const struct fs_location *location = &reading->location;
+
+    return location->virtual_directory
+               ? fs_node_virtual(location->ino)
+               : fs_location_number(reading->fs, location, location->ino, S_IFDIR, 0);
+}
+
+static int emit_all(struct reading *reading)
 {
     int result;
 
     if (reading->cookie >= COOKIE_SNAPDIR)
         return 0;
-    result = emit_dot(reading, node);
+    result = emit_dot(reading, own_number(reading));
     if (result == 0)
         result = emit_dot_dot(reading);
     if (result != 0)
@@ -324,7 +334,7 @@ int fs_readdir(struct fs_directory *directory, uint64_t cookie, bool plus,
 
     if (result < 0)
         return result;
-    result = emit_all(&reading, directory->node);
+    result = emit_all(&reading);
     fs_location_put(directory->fs, &reading.location);
     /* What was taken has to reach the reader; an error comes again when it goes on from there. */
     return result < 0 && !reading.taken ? result : 0;

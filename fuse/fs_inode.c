@@ -165,8 +165,13 @@ int fs_inode_attribute(struct fs *fs, const struct fs_location *location, uint64
                        const struct fs_inode *inode, uint64_t version, struct fs_entry *ret_entry)
 {
     bool shared = location->snapshot != NULL && !S_ISDIR(inode->mode) && fs->options.snaplinks;
+    uint64_t number = fs_location_number(fs, location, ino, inode->mode, version), node = number;
     uint32_t nlink = inode->nlink;
 
+    if (location->past != 0 && ino == location->ino)
+        node = location->past;
+    else if (location->past != 0 && S_ISDIR(inode->mode))
+        node = fs_node_past(fs, location->past, snapshot_id(location->snapshot), ino);
     if (shared) {
         int error = count_links(fs, ino, inode, version, &nlink);
 
@@ -176,7 +181,8 @@ int fs_inode_attribute(struct fs *fs, const struct fs_location *location, uint64
     *ret_entry = (struct fs_entry){
         .attribute =
             {
-                .node = fs_location_node(fs, location, ino, inode->mode, version),
+                .node = node,
+                .number = number,
                 .generation = inode->generation,
                 .mode = inode->mode,
                 .nlink = nlink,

@@ -38,11 +38,12 @@ struct fs {
     char *snapdir_name;
     bool read_only;
     struct inode_table *table;
+    uint64_t node_seed; /* random: nobody can make two directories of the past share a node */
     struct lock stripes[FS_STRIPES];
     atomic_bool quiet;         /* no change may begin (fs_lock.c) */
     struct lock quiet_lock;    /* LOCK_RANK_LEAF: for waiting until that is over */
     pthread_cond_t quiet_over; /* it is */
-    struct lock ino_lock; /* LOCK_RANK_FS_TABLE: next_ino, reserved_ino, runs */
+    struct lock ino_lock;      /* LOCK_RANK_FS_TABLE: next_ino, reserved_ino, runs */
     uint64_t next_ino, reserved_ino;
     struct fs_ino_run runs[FS_INO_RUNS]; /* ino_lock; by hash of the directory */
     struct lock rename_lock;             /* LOCK_RANK_FS_RENAME: before stripes, when a directory
@@ -59,6 +60,7 @@ struct fs_location {
     struct engine_view *view;
     struct snapshot *snapshot; /* NULL: live */
     bool virtual_directory;    /* a .snapshots directory: ino is the live directory it belongs to */
+    uint64_t past;             /* the node, when it is one of FS_NODE_PAST; 0 otherwise */
 };
 
 /* fs_location.c: find where a node lives and pin a view of it. For a live node the view is the
@@ -66,9 +68,11 @@ struct fs_location {
 int fs_location_get(struct fs *fs, uint64_t node, struct fs_location *ret_location);
 void fs_location_put(struct fs *fs, struct fs_location *location);
 
-/* The node that stands for `ino`, of the given type and version, in a location like `parent`. */
-uint64_t fs_location_node(const struct fs *fs, const struct fs_location *location, uint64_t ino,
-                          mode_t mode, uint64_t version);
+/* The number that stands for `ino`, of the given type and version, in a location like `parent`:
+ * what stat tells. It is also the node, but for directories that are reached through the past of
+ * one. */
+uint64_t fs_location_number(const struct fs *fs, const struct fs_location *location, uint64_t ino,
+                            mode_t mode, uint64_t version);
 
 /* fs_inode.c: read an inode record: 0, -ENOENT, or an error. *ret_version is its sequence number.
  */

@@ -21,7 +21,7 @@ static int check_link_places(struct fs *fs, uint64_t node, uint64_t parent)
     if (fs_node_is_live(node) || fs_node_is_live(parent) || fs_node_is_virtual(parent))
         return -EXDEV;
     if (!fs_node_is_version(node))
-        return fs_node_snapshot_id(node) == fs_node_snapshot_id(parent) ? -EROFS : -EXDEV;
+        return fs_node_snapshot(fs, node) == fs_node_snapshot(fs, parent) ? -EROFS : -EXDEV;
 
     /* A shared file is in every snapshot that holds its version. */
     error = fs_location_get(fs, node, &location);
@@ -29,7 +29,7 @@ static int check_link_places(struct fs *fs, uint64_t node, uint64_t parent)
         return error;
     ino = location.ino;
     fs_location_put(fs, &location);
-    error = fs_location_in_snapshot(fs, fs_node_snapshot_id(parent), ino, &location);
+    error = fs_location_in_snapshot(fs, fs_node_snapshot(fs, parent), ino, &location);
     if (error < 0)
         return error;
     error = fs_inode_load(location.view, ino, &inode, &version);

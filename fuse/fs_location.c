@@ -5,10 +5,17 @@
  * Departed snapshots: the kernel goes on using the nodes of a snapshot that is deleted while a file
  * of it is open, and with FUSE_NO_OPEN no handle says so. So a deleted snapshot's view is kept here
  * until the kernel has forgotten the last node that was found in it.
+ *
+ * Nodes of the past: a directory of a snapshot has a path through the root's .snapshots and one
+ * through the .snapshots of each directory above it. The kernel keeps a directory in one place only
+ * and moves it to where it was looked up last, under the feet of who works in it ("..", getcwd). So
+ * the node is another one on each path: made of the parent's node, and known to the inode table for
+ * as long as the kernel holds it. The number that stat tells is the same on all.
  */
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/base/checksum.h"
 #include "fuse/fs_names.h"
 
 struct fs_departed {
@@ -27,6 +34,22 @@ int fs_node_check_writable(const struct fs *fs, uint64_t node)
     if (!fs_node_is_live(node) || fs->read_only)
         return -EROFS;
     return node == 0 || node > FS_INO_MAX ? -ESTALE : 0;
+}
+
+uint64_t fs_node_snapshot(struct fs *fs, uint64_t node)
+{
+    uint64_t ino, id;
+
+    if (!fs_node_is_past(node))
+        return fs_node_snapshot_id(node);
+    return inode_table_find(fs->table, node, &ino, &id) ? id : 0;
+}
+
+uint64_t fs_node_past(const struct fs *fs, uint64_t parent, uint64_t snapshot_id, uint64_t ino)
+{
+    const uint64_t place[3] = {parent, snapshot_id, ino};
+
+    return FS_NODE_PAST | checksum64_seeded(place, sizeof place, fs->node_seed);
 }
 
 /* ---- departed snapshots ---- */
@@ -204,6 +227,19 @@ static int location_of_version(struct fs *fs, uint64_t node, struct fs_location 
                             : error;
 }
 
+static int location_of_past(struct fs *fs, uint64_t node, struct fs_location *ret_location)
+{
+    uint64_t ino, id;
+    int error;
+
+    if (!inode_table_find(fs->table, node, &ino, &id) || id == 0)
+        return -ESTALE;
+    error = fs_location_in_snapshot(fs, id, ino, ret_location);
+    if (error == 0)
+        ret_location->past = node;
+    return error;
+}
+
 int fs_location_get(struct fs *fs, uint64_t node, struct fs_location *ret_location)
 {
     uint64_t ino = node & FS_INO_MAX;
@@ -212,6 +248,8 @@ int fs_location_get(struct fs *fs, uint64_t node, struct fs_location *ret_locati
         return location_live(fs, node, false, ret_location);
     if (fs_node_is_version(node))
         return location_of_version(fs, node, ret_location);
+    if (fs_node_is_past(node))
+        return location_of_past(fs, node, ret_location);
     if (fs_node_is_virtual(node))
         return location_live(fs, ino, true, ret_location);
     return ino == 0 ? -ESTALE
@@ -230,8 +268,8 @@ void fs_location_put(struct fs *fs, struct fs_location *location)
     *location = (struct fs_location){0};
 }
 
-uint64_t fs_location_node(const struct fs *fs, const struct fs_location *location, uint64_t ino,
-                          mode_t mode, uint64_t version)
+uint64_t fs_location_number(const struct fs *fs, const struct fs_location *location, uint64_t ino,
+                            mode_t mode, uint64_t version)
 {
     if (location->snapshot == NULL)
         return ino;

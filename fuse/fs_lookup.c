@@ -83,6 +83,8 @@ static int lookup_up(struct fs *fs, const struct fs_location *location, uint64_t
         return -ENOTDIR;
     if (location->virtual_directory)
         *ret_ino = location->ino;
+    else if (location->past != 0)
+        return -ESTALE; /* asked only for a handle, and the way that it was reached is forgotten */
     else if (location->snapshot != NULL && location->ino == FS_ROOT)
         return fs_snapshot_directory_attribute(fs, FS_ROOT, entry);
     else

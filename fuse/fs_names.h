@@ -18,6 +18,7 @@
 #define FS_NODE_SNAPSHOT_SHIFT FS_INO_BITS
 #define FS_NODE_DIRECTORY      (UINT64_C(1) << 62)
 #define FS_NODE_VERSION        (UINT64_C(1) << 63)
+#define FS_NODE_PAST           (UINT64_C(3) << 62)
 
 /* The virtual .snapshots of a live directory. */
 static inline uint64_t fs_node_virtual(uint64_t ino)
@@ -27,10 +28,16 @@ static inline uint64_t fs_node_virtual(uint64_t ino)
 
 static inline bool fs_node_is_version(uint64_t node)
 {
-    return (node & FS_NODE_VERSION) != 0;
+    return (node >> 62) == 2;
 }
 
-/* For nodes that are neither live nor a version: 0 is the virtual .snapshots. */
+/* A directory of a snapshot that was reached through the .snapshots of a directory. */
+static inline bool fs_node_is_past(uint64_t node)
+{
+    return (node >> 62) == 3;
+}
+
+/* For nodes that hold it: 0 is the virtual .snapshots. */
 static inline uint64_t fs_node_snapshot_id(uint64_t node)
 {
     return (node & ~FS_NODE_DIRECTORY) >> FS_NODE_SNAPSHOT_SHIFT;
@@ -44,6 +51,13 @@ static inline bool fs_node_is_virtual(uint64_t node)
 /* 0 when the node is a live inode; -EROFS when it is a snapshot's or the store cannot change;
  * -ESTALE when it cannot be a node. */
 int fs_node_check_writable(const struct fs *fs, uint64_t node);
+
+/* The snapshot that a directory's node is in; 0: a virtual .snapshots, or a node that is not held.
+ */
+uint64_t fs_node_snapshot(struct fs *fs, uint64_t node);
+/* The node of directory `ino` of a snapshot when it is looked up in the node `parent`, which is not
+ * reached through the root's .snapshots. */
+uint64_t fs_node_past(const struct fs *fs, uint64_t parent, uint64_t snapshot_id, uint64_t ino);
 
 /* `ino` in one snapshot, found by id. -ESTALE when it is gone. */
 int fs_location_in_snapshot(struct fs *fs, uint64_t id, uint64_t ino,

@@ -400,7 +400,7 @@ static int rename_snapshots(struct fs *fs, uint64_t from_parent, const char *fro
     bool to_live = fs_node_is_live(to_parent);
 
     if (from_live || to_live || fs_node_is_version(from_parent) || fs_node_is_version(to_parent) ||
-        fs_node_snapshot_id(from_parent) != fs_node_snapshot_id(to_parent))
+        fs_node_snapshot(fs, from_parent) != fs_node_snapshot(fs, to_parent))
         return -EXDEV;
     if (!fs_node_is_virtual(from_parent))
         return -EROFS;

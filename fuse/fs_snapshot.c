@@ -36,6 +36,7 @@ int fs_snapshot_directory_attribute(struct fs *fs, uint64_t directory_ino,
         .attribute =
             {
                 .node = fs_node_virtual(directory_ino),
+                .number = fs_node_virtual(directory_ino),
                 .generation = inode.generation,
                 .mode = MODE_DIRECTORY,
                 .nlink = count < UINT32_MAX - 2 ? (uint32_t)count + 2 : UINT32_MAX,
@@ -89,6 +90,8 @@ int fs_snapshot_entry(struct fs *fs, struct snapshot *snapshot, uint64_t ino,
     if (error < 0)
         return error;
     error = load_past(location.view, ino, &inode, &version);
+    if (ino != FS_ROOT)
+        location.past = fs_node_past(fs, fs_node_virtual(ino), snapshot_id(snapshot), ino);
     if (error == 0)
         error = fs_inode_attribute(fs, &location, ino, &inode, version, ret_entry);
     snapshot_view_put(snapshot, location.view);

@@ -23,6 +23,8 @@
 #define SNAPSHOT_SHIFT 38
 #define SNAPSHOT_MASK  ((UINT64_C(1) << 24) - 1)
 #define ORPHAN         (UINT64_C(1) << 62)
+/* Nodes with both bits are made by hashing where they are. */
+#define IN_ONE_PLACE (UINT64_C(3) << 62)
 
 struct entry {
     uint64_t node;  /* 0: free */
@@ -218,11 +220,17 @@ int inode_table_lookup(struct inode_table *table, uint64_t node, uint64_t ino, u
 {
     struct shard *shard = shard_of(table, node);
     struct entry *entry;
+    int error = 0;
 
     invariant(ino <= INO_MASK && snapshot_id <= SNAPSHOT_MASK);
     lock_acquire(&shard->lock);
     entry = find_or_insert(shard, node);
-    if (entry != NULL) {
+    if (entry == NULL) {
+        error = -ENOMEM;
+    } else if ((node & IN_ONE_PLACE) == IN_ONE_PLACE && snapshot_of(entry) != 0 &&
+               (entry->where & ~ORPHAN) != (snapshot_id << SNAPSHOT_SHIFT | ino)) {
+        error = -ESTALE;
+    } else {
         entry->lookups++;
         if (snapshot_id > snapshot_of(entry)) {
             count_held(table, snapshot_of(entry), (uint32_t)-1);
@@ -231,7 +239,7 @@ int inode_table_lookup(struct inode_table *table, uint64_t node, uint64_t ino, u
         }
     }
     lock_release(&shard->lock);
-    return entry != NULL ? 0 : -ENOMEM;
+    return error;
 }
 
 bool inode_table_forget(struct inode_table *table, uint64_t node, uint64_t lookups)
@@ -412,7 +420,7 @@ void inode_table_each(struct inode_table *table, uint64_t mask, uint64_t value,
 void inode_table_each_version(struct inode_table *table, void (*callback)(void *, uint64_t node),
                               void *context)
 {
-    inode_table_each(table, UINT64_C(1) << 63, UINT64_C(1) << 63, callback, context);
+    inode_table_each(table, UINT64_C(3) << 62, UINT64_C(1) << 63, callback, context);
 }
 
 void inode_table_get_counts(struct inode_table *table, struct inode_table_counts *ret)

@@ -20,7 +20,8 @@ struct inode_table *inode_table_new(void); /* NULL: out of memory */
 void inode_table_free(struct inode_table *table);
 
 /* Count a lookup. For a node in a snapshot, ino and snapshot_id say where its records are (0, 0 for
- * others; the newest found replaces the older). 0 or -ENOMEM. */
+ * others; the newest found replaces the older, but one whose two upper bits are set is in one place
+ * only). 0, -ENOMEM, or -ESTALE: it is held and in another place. */
 int inode_table_lookup(struct inode_table *table, uint64_t node, uint64_t ino,
                        uint64_t snapshot_id);
 
@@ -53,7 +54,7 @@ uint32_t inode_table_held(struct inode_table *table, uint64_t snapshot_id);
 void inode_table_each(struct inode_table *table, uint64_t mask, uint64_t value,
                       void (*callback)(void *, uint64_t node), void *context);
 
-/* Call back for each held snapshot file node (bit 63 set), outside the locks. */
+/* Call back for each held snapshot file node (bit 63 set, bit 62 not), outside the locks. */
 void inode_table_each_version(struct inode_table *table, void (*callback)(void *, uint64_t node),
                               void *context);
 

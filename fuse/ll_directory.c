@@ -76,7 +76,7 @@ struct ll_listing {
 static int ll_listing_add(void *context, const struct fs_directory_entry *entry)
 {
     struct ll_listing *listing = context;
-    struct stat attributes = {.st_ino = entry->node, .st_mode = entry->type};
+    struct stat attributes = {.st_ino = entry->number, .st_mode = entry->type};
     size_t left = listing->room - listing->used;
     size_t size = fuse_add_direntry(listing->request, listing->data + listing->used, left,
                                     entry->name, &attributes, (off_t)entry->cookie);
@@ -99,7 +99,7 @@ static int ll_listing_add_plus(void *context, const struct fs_directory_entry *e
         ll_fill_entry(listing->ll, listing->parent, entry->entry, &param);
     else
         param = (struct fuse_entry_param){
-            .attr = {.st_ino = entry->node, .st_mode = entry->type},
+            .attr = {.st_ino = entry->number, .st_mode = entry->type},
         };
     size = fuse_add_direntry_plus(listing->request, listing->data + listing->used, left,
                                   entry->name, &param, (off_t)entry->cookie);

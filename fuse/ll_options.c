@@ -72,6 +72,7 @@ static const struct option option_table[] = {
     {"suid", OPTION_FLAG_OFF, OFFSET(nosuid), 0, 0, {0}},
     {"snapdir", OPTION_CHOICE, OFFSET(fs.snapdir_visible), 0, 0, {"hidden", "visible"}},
     {"snapdir_name", OPTION_STRING, OFFSET(snapdir_name), 0, 0, {0}},
+    {"snapdirs", OPTION_CHOICE, OFFSET(fs.snapdir_everywhere), 0, 0, {"root", "everywhere"}},
     {"snaplinks", OPTION_CHOICE, OFFSET(fs.snaplinks), 0, 0, {"off", "on"}},
     {"snapshot_views", OPTION_U32, OFFSET(fs.snapshot_views_max), 1, 4096, {0}},
     {"sync_window", OPTION_U32, OFFSET(engine.sync_window_ms), 0, 3600000, {0}},

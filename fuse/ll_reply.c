@@ -34,7 +34,7 @@ void ll_reply_error(fuse_req_t request, int error)
 void ll_fill_stat(const struct fs_attribute *attribute, struct stat *ret_stat)
 {
     *ret_stat = (struct stat){
-        .st_ino = attribute->node,
+        .st_ino = attribute->number,
         .st_mode = attribute->mode,
         .st_nlink = attribute->nlink,
         .st_uid = attribute->uid,
@@ -55,9 +55,8 @@ double ll_attribute_timeout(const struct fs_entry *entry)
 }
 
 /*
- * How long a name found in `parent` stays true. Snapshots come and go also through the control
- * channel and through the .snapshots of other directories; notifications tell the kernel of the
- * first, but only of names in the directory they were made in.
+ * How long a name found in `parent` stays true. What is done in one .snapshots shows in all, at once:
+ * the notifications that tell the kernel so are sent by a thread of its own, which may come late.
  */
 static double ll_entry_timeout(const struct ll *ll, uint64_t parent)
 {

@@ -76,7 +76,7 @@ static void ll_wire_fill_time(const struct timespec *time, uint64_t *ret_s, uint
 static void ll_wire_fill_attribute(const struct fs_attribute *attribute, struct fuse_attr *ret)
 {
     *ret = (struct fuse_attr){
-        .ino = attribute->node,
+        .ino = attribute->number,
         .size = attribute->size_bytes,
         .blocks = attribute->blocks_512,
         .mode = attribute->mode,
@@ -231,7 +231,7 @@ static void ll_wire_statx(struct ll *ll, const struct fuse_in_header *header)
         .uid = attribute->uid,
         .gid = attribute->gid,
         .mode = (uint16_t)attribute->mode,
-        .node = attribute->node,
+        .node = attribute->number,
         .size_bytes = attribute->size_bytes,
         .blocks_512 = attribute->blocks_512,
         .atime = ll_wire_statx_time(&attribute->atime),

@@ -359,6 +359,7 @@ static const char mount_documentation[] =
     "  allow_other             other users may use it; default for root (noallow_other)\n"
     "  snapdir=visible|hidden  list .snapshots in the root (hidden)\n"
     "  snapdir_name=NAME       call it otherwise\n"
+    "  snapdirs=everywhere|root  which directories have one (everywhere)\n"
     "  snaplinks=on|off        unchanged files are hard links across snapshots (on)\n"
     "  sync_window=MS          acknowledged work is durable after this long (1000)\n"
     "  memtable_mb=N           memory for new records before they go to a table\n"

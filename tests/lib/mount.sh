@@ -15,6 +15,8 @@ shopt -s inherit_errexit
 test_root=${VARVE_TEST_ROOT:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 varve=$(realpath "${VARVE:-$test_root/build-tests/varve}")
 directory=${VARVE_TEST_DIR:-$(mktemp -d "${TMPDIR:-/tmp}/varve-case.XXXXXX")}
+# Tests of other users' rights pass through it.
+chmod 755 "$directory"
 store=$directory/store
 mnt=$directory/mnt
 # The system's own programs, also where a user has put others before them.

@@ -180,8 +180,8 @@ static int take_entry(void *context, const struct fs_directory_entry *entry)
                  listing->state->inodes[listing->directory->names[position].index]->mode & S_IFMT);
     expect(!listing->plus || entry->entry != NULL);
     if (entry->entry != NULL) {
-        expect_equal(entry->entry->attribute.node, entry->node);
-        fs_forget(listing->fs, entry->node, 1);
+        expect_equal(entry->entry->attribute.number, entry->number);
+        fs_forget(listing->fs, entry->entry->attribute.node, 1);
     }
     return 0;
 }

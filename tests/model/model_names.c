@@ -372,7 +372,7 @@ static int take_name(void *context, const struct fs_directory_entry *entry)
             memcmp(reading->names[i], entry->name, entry->name_size) == 0)
             reading->seen[i]++;
     if (entry->entry != NULL)
-        fs_forget(reading->model->fs, entry->node, 1);
+        fs_forget(reading->model->fs, entry->entry->attribute.node, 1);
     return 0;
 }
 

@@ -29,7 +29,7 @@ static int take(void *context, const struct fs_directory_entry *entry)
     assert_true(listing->count < ENTRIES_MAX);
     assert_int_equal(strlen(entry->name), entry->name_size);
     strcpy(listing->entries[listing->count].name, entry->name);
-    listing->entries[listing->count].node = entry->node;
+    listing->entries[listing->count].node = entry->number;
     listing->entries[listing->count].cookie = entry->cookie;
     listing->entries[listing->count].type = entry->type;
     listing->entries[listing->count].plus = entry->entry != NULL;

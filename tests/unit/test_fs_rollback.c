@@ -25,7 +25,7 @@ static int take_name(void *context, const struct fs_directory_entry *entry)
 
     assert_true(list->count < 64);
     strcpy(list->names[list->count], entry->name);
-    list->nodes[list->count++] = entry->node;
+    list->nodes[list->count++] = entry->number;
     return 0;
 }
 

@@ -20,7 +20,7 @@ static int take(void *context, const struct fs_directory_entry *entry)
 
     assert_true(names->count < 32);
     strcpy(names->text[names->count], entry->name);
-    names->nodes[names->count++] = entry->node;
+    names->nodes[names->count++] = entry->number;
     return 0;
 }
 
@@ -560,16 +560,13 @@ static void told_inode(void *context, uint64_t node)
     ((struct told *)context)->inodes++;
 }
 
-static void each_directory_shows_its_own_past_when_asked(void **state)
+static void each_directory_shows_its_own_past(void **state)
 {
     struct fs_fixture *fixture = *state;
     uint64_t directory, inner, past;
     struct fs_entry entry;
     struct names names;
 
-    fs_fixture_close(fixture);
-    fixture->options.snapdir_everywhere = true;
-    fs_fixture_open(fixture);
     create(fixture, "before");
     directory = fs_fixture_directory(fixture, FS_ROOT, "d");
     fs_fixture_write(fixture, fs_fixture_file(fixture, directory, "f"), "past");
@@ -587,7 +584,7 @@ static void each_directory_shows_its_own_past_when_asked(void **state)
     assert_string_equal(names.text[0], "during");
     assert_int_equal(fs_fixture_exists(fixture, inner, "before"), -ENOENT);
     past = fs_fixture_hold(fixture, inner, "during");
-    assert_int_equal(names.nodes[0], past);
+    assert_int_equal(names.nodes[0], fs_fixture_attribute(fixture, past).number);
     fs_fixture_assert_text(fixture, fs_fixture_hold(fixture, past, "f"), "past");
     assert_int_equal(fs_rmdir(fixture->fs, inner, "before", &fs_fixture_root), -ENOENT);
 
@@ -599,15 +596,48 @@ static void each_directory_shows_its_own_past_when_asked(void **state)
     assert_int_equal(fs_fixture_exists(fixture, past, ".snapshots"), -ENOENT);
 }
 
+/* The kernel has a directory in one place only: another path must be another node. */
+static void a_directory_of_the_past_is_another_node_on_each_path(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t outer, inner, outer_past, inner_past, node[3];
+    struct names names;
+
+    outer = fs_fixture_directory(fixture, FS_ROOT, "o");
+    inner = fs_fixture_directory(fixture, outer, "i");
+    fs_fixture_write(fixture, fs_fixture_file(fixture, inner, "f"), "text");
+    node[0] = fs_fixture_hold(fixture, fs_fixture_hold(fixture, create(fixture, "s"), "o"), "i");
+    outer_past = fs_fixture_hold(fixture, fs_fixture_hold(fixture, outer, ".snapshots"), "s");
+    node[1] = fs_fixture_hold(fixture, outer_past, "i");
+    inner_past = fs_fixture_hold(fixture, inner, ".snapshots");
+    node[2] = fs_fixture_hold(fixture, inner_past, "s");
+    for (int i = 0; i < 3; i++) {
+        struct fs_entry entry;
+
+        assert_int_not_equal(node[i], node[(i + 1) % 3]);
+        assert_int_equal(fs_fixture_attribute(fixture, node[i]).node, node[i]);
+        assert_int_equal(fs_fixture_attribute(fixture, node[i]).number, node[0]);
+        names = list(fixture, node[i]);
+        assert_int_equal(names.count, 1);
+        assert_int_equal(names.nodes[0], entry_of(fixture, node[0], "f").attribute.node);
+        assert_int_equal(fs_mknod(fixture->fs, node[i], "g", S_IFREG, 0, &fs_fixture_root, &entry),
+                         -EROFS);
+    }
+    assert_int_equal(fs_fixture_hold(fixture, outer_past, "i"), node[1]); /* found again */
+
+    /* What the kernel holds outlives the snapshot; what it does not hold is not known. */
+    assert_int_equal(fs_snapshot_delete(fixture->fs, "s"), 0);
+    fs_fixture_assert_text(fixture, fs_fixture_hold(fixture, node[1], "f"), "text");
+    fs_forget(fixture->fs, node[2], 1);
+    assert_int_equal(fs_fixture_exists(fixture, node[2], "f"), -ESTALE);
+}
+
 static void a_removed_directory_has_no_past_from_then_on(void **state)
 {
     struct fs_fixture *fixture = *state;
     uint64_t inner;
     struct fs_entry entry;
 
-    fs_fixture_close(fixture);
-    fixture->options.snapdir_everywhere = true;
-    fs_fixture_open(fixture);
     fs_fixture_directory(fixture, FS_ROOT, "d");
     inner = fs_fixture_hold(fixture, fs_fixture_hold(fixture, FS_ROOT, "d"), ".snapshots");
     create(fixture, "1");
@@ -619,11 +649,15 @@ static void a_removed_directory_has_no_past_from_then_on(void **state)
     assert_int_equal(fs_mkdir(fixture->fs, inner, "3", 0755, &fs_fixture_root, &entry), -ESTALE);
 }
 
-static void only_the_root_has_one_otherwise(void **state)
+static void only_the_root_has_one_when_asked(void **state)
 {
     struct fs_fixture *fixture = *state;
-    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
+    uint64_t directory;
 
+    fs_fixture_close(fixture);
+    fixture->options.snapdir_everywhere = false;
+    fs_fixture_open(fixture);
+    directory = fs_fixture_directory(fixture, FS_ROOT, "d");
     assert_int_equal(fs_fixture_exists(fixture, directory, ".snapshots"), -ENOENT);
     fs_fixture_file(fixture, directory, ".snapshots");
 }
@@ -635,9 +669,6 @@ static void the_other_directories_are_told_of_a_change(void **state)
     struct fs_notify notify = {told_entry, told_inode, &told};
     uint64_t outer, inner;
 
-    fs_fixture_close(fixture);
-    fixture->options.snapdir_everywhere = true;
-    fs_fixture_open(fixture);
     fs_set_notify(fixture->fs, &notify);
     outer = snapdir(fixture);
     inner = fs_fixture_hold(fixture, fs_fixture_directory(fixture, FS_ROOT, "d"), ".snapshots");
@@ -727,9 +758,10 @@ int main(void)
         FS_FIXTURE_TEST(what_the_kernel_holds_outlives_the_deletion),
         FS_FIXTURE_TEST(a_file_held_from_one_snapshot_is_found_in_another),
         FS_FIXTURE_TEST(an_unknown_node_is_stale),
-        FS_FIXTURE_TEST(each_directory_shows_its_own_past_when_asked),
+        FS_FIXTURE_TEST(each_directory_shows_its_own_past),
+        FS_FIXTURE_TEST(a_directory_of_the_past_is_another_node_on_each_path),
         FS_FIXTURE_TEST(a_removed_directory_has_no_past_from_then_on),
-        FS_FIXTURE_TEST(only_the_root_has_one_otherwise),
+        FS_FIXTURE_TEST(only_the_root_has_one_when_asked),
         FS_FIXTURE_TEST(the_other_directories_are_told_of_a_change),
         FS_FIXTURE_TEST(r55_of_sixteen_creators_of_one_name_one_wins),
         FS_FIXTURE_TEST(r29_what_was_acknowledged_is_in_the_snapshot),

@@ -291,6 +291,22 @@ static void count_call(void *context, uint64_t node)
     ++*(size_t *)context;
 }
 
+static void a_node_made_by_hashing_is_in_one_place(void **state)
+{
+    struct inode_table *table = *state;
+    uint64_t node = UINT64_C(3) << 62 | 5, ino, id;
+
+    assert_int_equal(inode_table_lookup(table, node, 7, 2), 0);
+    assert_int_equal(inode_table_lookup(table, node, 7, 2), 0);
+    assert_int_equal(inode_table_lookup(table, node, 8, 2), -ESTALE);
+    assert_int_equal(inode_table_lookup(table, node, 7, 3), -ESTALE);
+    assert_true(inode_table_find(table, node, &ino, &id));
+    assert_int_equal(ino, 7);
+    assert_int_equal(id, 2);
+    inode_table_forget(table, node, 2);
+    assert_int_equal(inode_table_lookup(table, node, 8, 3), 0);
+}
+
 static void walks_meet_each_matching_node_once(void **state)
 {
     struct inode_table *table = *state;
@@ -349,6 +365,7 @@ int main(void)
         TEST(writable_nodes_are_found_among_many),
         TEST(memory_follows_what_is_held_at_64_bytes_a_node),
         TEST(random_work_equals_the_model),
+        TEST(a_node_made_by_hashing_is_in_one_place),
         TEST(walks_meet_each_matching_node_once),
         TEST(threads_leave_nothing_behind),
     };
