@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "engine/base/endian.h"
-#include "fuse/fs_names.h"
+#include "fuse/fs_atime.h"
 
 #define SNAPDIR_NAME       ".snapshots"
 #define SNAPSHOT_VIEWS_MAX 16
@@ -173,6 +173,7 @@ static void init_locks(struct fs *fs)
 static void destroy(struct fs *fs)
 {
     snapshot_set_close(fs->snapshots);
+    fs_atimes_free(fs->atimes);
     inode_table_free(fs->table);
     for (unsigned i = 0; i < FS_STRIPES; i++)
         lock_destroy(&fs->stripes[i]);
@@ -200,7 +201,8 @@ static int open_parts(struct fs *fs)
     fs->table = inode_table_new();
     if (getrandom(&fs->node_seed, sizeof fs->node_seed, 0) != (ssize_t)sizeof fs->node_seed)
         return -EIO;
-    if (fs->snapdir_name == NULL || fs->table == NULL)
+    fs->atimes = fs_atimes_new();
+    if (fs->snapdir_name == NULL || fs->table == NULL || fs->atimes == NULL)
         return -ENOMEM;
     fs->options.snapdir_name = fs->snapdir_name;
     error = snapshot_set_open(fs->engine, &snapshot_options, &fs->snapshots);
@@ -221,6 +223,8 @@ int fs_open(struct engine *engine, const struct fs_options *options, struct fs *
     fs->engine = engine;
     fs->options = *options;
     fs->read_only = engine_is_read_only(engine);
+    fs->opened = fs_now();
+    fs_set_atime(fs, options->atime);
     init_locks(fs);
     error = open_parts(fs);
     if (error < 0) {
@@ -257,6 +261,7 @@ void fs_close(struct fs *fs)
     fs_departed_purge(fs, true);
     if (!fs->read_only && engine_latch_reason(fs->engine, NULL) == 0) {
         (void)fs_orphan_reap_all(fs);
+        (void)fs_atime_flush(fs);
         return_numbers(fs);
     }
     destroy(fs);
@@ -267,6 +272,11 @@ void fs_close(struct fs *fs)
 void fs_set_notify(struct fs *fs, const struct fs_notify *notify)
 {
     fs->notify = *notify;
+}
+
+void fs_set_atime(struct fs *fs, unsigned atime)
+{
+    atomic_store_explicit(&fs->atime_options, atime, memory_order_relaxed);
 }
 
 struct snapshot_set *fs_snapshots(struct fs *fs)

@@ -49,6 +49,14 @@
 
 struct fs;
 
+/* Which readings are remembered as the time of last access. */
+enum fs_atime_mode {
+    FS_ATIME_RELATIVE, /* the first after a change, and one a day */
+    FS_ATIME_STRICT,   /* each that we are told of */
+    FS_ATIME_NONE,
+};
+#define FS_ATIME_NO_DIRECTORIES 0x10
+
 struct fs_options {
     bool snapdir_visible;     /* list .snapshots in the root */
     const char *snapdir_name; /* NULL: ".snapshots" */
@@ -56,6 +64,7 @@ struct fs_options {
     bool snapdir_everywhere;  /* .snapshots reachable in every directory, not in the root only */
     uid_t owner_uid;          /* the mount's owner: may create and delete snapshots, as root may */
     uint32_t snapshot_views_max;
+    unsigned atime; /* enum fs_atime_mode, and FS_ATIME_NO_DIRECTORIES */
 };
 void fs_options_default(struct fs_options *options);
 
@@ -103,6 +112,9 @@ void fs_set_notify(struct fs *fs, const struct fs_notify *notify);
 struct snapshot_set *fs_snapshots(struct fs *fs);
 struct engine *fs_engine(struct fs *fs);
 bool fs_read_only(const struct fs *fs);
+
+/* Other rules from now on (remount). */
+void fs_set_atime(struct fs *fs, unsigned atime);
 
 /* Is the node live (not part of a snapshot, not .snapshots)? */
 bool fs_node_is_live(uint64_t node);
@@ -178,6 +190,11 @@ int fs_open_file(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_hand
  * the kernel's caller that must hear of it, and what writes is asked again. */
 int fs_check_open(struct fs *fs, uint64_t node, int flags);
 void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle);
+/* The file was opened to be read, or the directory to be listed, perhaps from the kernel's memory:
+ * that counts as reading it. True when its time of access is another by that. */
+bool fs_opened_for_reading(struct fs *fs, uint64_t node);
+/* With the handle of a call: this reading does not count as access (O_NOATIME). */
+#define FS_HANDLE_NO_ATIME UINT64_C(4)
 
 /* Bytes read (short only at the end of the file); holes are zeros. -EISDIR, -EIO ... */
 int64_t fs_read(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_t size_bytes,

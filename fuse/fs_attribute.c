@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "engine/base/invariant.h"
-#include "fuse/fs_names.h"
+#include "fuse/fs_atime.h"
 
 #define NANOSECONDS_MAX 1000000000
 
@@ -155,6 +155,7 @@ static void apply_times(const struct fs_edit *edit, const struct fs_setattr *cha
 static int set_in(struct fs_edit *edit, uint64_t ino, const struct fs_setattr *change,
                   const struct fs_caller *caller, struct fs_inode *ret_inode)
 {
+    struct fs_atime_removal removal = {0};
     struct fs_inode inode;
     int error = fs_inode_load(edit->view, ino, &inode, NULL);
 
@@ -176,8 +177,13 @@ static int set_in(struct fs_edit *edit, uint64_t ino, const struct fs_setattr *c
     if ((change->mask & FS_SETATTR_GID) != 0)
         inode.gid = change->gid;
     apply_times(edit, change, &inode);
+    if ((change->mask & (FS_SETATTR_ATIME | FS_SETATTR_ATIME_NOW)) != 0)
+        error = fs_atime_begin_removal(edit, ino, &removal);
+    if (error < 0)
+        return error;
     fs_inode_put(edit->batch, ino, &inode);
     error = fs_edit_commit(edit);
+    fs_atime_end_removal(edit->fs, &removal, error == 0);
     if (error == 0)
         *ret_inode = inode;
     return error;

@@ -262,7 +262,8 @@ static int finish(struct check *check, const struct current *current)
 static int take_global(struct check *check, const struct record *record, uint8_t type,
                        struct slice rest)
 {
-    uint64_t *orphan;
+    struct timespec time;
+    uint64_t *line;
 
     if (type == SNAPSHOT_KEY_TYPE)
         return 0;
@@ -273,14 +274,24 @@ static int take_global(struct check *check, const struct record *record, uint8_t
             check_find(check, "the superblock is not valid");
         return 0;
     }
+    if (type == FS_KEY_ATIME && rest.size == 8) {
+        if (record->kind != RECORD_VALUE || fs_atime_decode(record->value, &time) < 0)
+            check_find(check, "inode %llu: its time of reading is not valid",
+                       (unsigned long long)get_be64(rest.data));
+        line = check_array_add(&check->atimes, sizeof *line);
+        if (line == NULL)
+            return -ENOMEM;
+        *line = get_be64(rest.data);
+        return 0;
+    }
     if (type != FS_KEY_ORPHAN || rest.size != 8) {
         check_find(check, "a record of unknown type %u that belongs to no inode", type);
         return 0;
     }
-    orphan = check_array_add(&check->orphans, sizeof *orphan);
-    if (orphan == NULL)
+    line = check_array_add(&check->orphans, sizeof *line);
+    if (line == NULL)
         return -ENOMEM;
-    *orphan = get_be64(rest.data);
+    *line = get_be64(rest.data);
     return 0;
 }
 
@@ -367,6 +378,7 @@ int fs_check(struct engine_view *view, bool verify, fs_check_report *report, voi
     free(check.nodes.items);
     free(check.names.items);
     free(check.orphans.items);
+    free(check.atimes.items);
     *ret_findings = check.findings;
     return result;
 }

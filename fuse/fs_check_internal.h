@@ -65,9 +65,10 @@ struct check {
     fs_check_report *report;
     void *context;
     uint64_t findings;
-    struct check_array nodes, names, orphans; /* check_node, check_name, u64 */
-    uint64_t next_ino;                        /* of the superblock; 0: not seen */
-    struct check_frames *frames;              /* NULL: no verification */
+    struct check_array nodes, names;    /* check_node, check_name */
+    struct check_array orphans, atimes; /* u64: whose records these are */
+    uint64_t next_ino;                  /* of the superblock; 0: not seen */
+    struct check_frames *frames;        /* NULL: no verification */
 };
 
 /* Report a finding. */

@@ -84,6 +84,19 @@ static void check_orphans(struct check *check)
     }
 }
 
+/* ---- times of reading ---- */
+
+static void check_atimes(struct check *check)
+{
+    const uint64_t *atimes = check->atimes.items;
+
+    for (size_t i = 0; i < check->atimes.count; i++) {
+        if (find_node(check, atimes[i]) == NULL)
+            check_find(check, "inode %llu: it has a time of reading and is not there",
+                       (unsigned long long)atimes[i]);
+    }
+}
+
 /* ---- inodes ---- */
 
 static void check_directory_links(struct check *check, const struct check_node *node)
@@ -156,6 +169,7 @@ void check_tree(struct check *check)
 
     check_root(check);
     check_orphans(check);
+    check_atimes(check);
     for (size_t i = 0; i < check->names.count; i++)
         check_one_name(check, &names[i]);
     for (size_t i = 0; i < check->nodes.count; i++) {

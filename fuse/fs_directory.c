@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "engine/base/endian.h"
-#include "fuse/fs_names.h"
+#include "fuse/fs_atime.h"
 
 #define COOKIE_DOT     1
 #define COOKIE_DOT_DOT 2
@@ -126,6 +126,8 @@ static int emit_dot_dot(struct reading *reading)
     error = fs_inode_load(location->view, location->ino, &inode, NULL);
     if (error < 0)
         return error == -ENOENT ? -ESTALE : error;
+    if (location->snapshot == NULL && !location->virtual_directory)
+        (void)fs_atime_touch(reading->fs, location->ino, &inode);
     if (location->virtual_directory)
         entry.number = location->ino;
     else if (location->snapshot != NULL && location->ino == FS_ROOT)

@@ -5,6 +5,7 @@
  * A handle of a live file says whether it may write. A handle of a snapshot's file is a pinned
  * location, so that it reads on after the snapshot is deleted. 0 is "never opened".
  */
+#include "fuse/fs_atime.h"
 #include "fuse/fs_data.h"
 
 #include <errno.h>
@@ -16,13 +17,15 @@
 
 /* ---- open files ---- */
 
+/* A pointer is aligned: its low bits are free for FS_HANDLE_NO_ATIME. */
 static bool handle_is_pointer(uint64_t handle)
 {
-    return handle > HANDLE_WRITE;
+    return handle > (HANDLE_WRITE | FS_HANDLE_NO_ATIME);
 }
 
 const struct fs_location *fs_handle_location(uint64_t handle)
 {
+    handle &= ~FS_HANDLE_NO_ATIME;
     return handle_is_pointer(handle) ? (const struct fs_location *)(uintptr_t)handle : NULL;
 }
 
@@ -85,6 +88,21 @@ int fs_check_open(struct fs *fs, uint64_t node, int flags)
     if ((entry.attribute.flags & FS_APPEND_FL) && (flags & (O_APPEND | O_TRUNC)) != O_APPEND)
         return -EPERM;
     return 0;
+}
+
+bool fs_opened_for_reading(struct fs *fs, uint64_t node)
+{
+    struct engine_view *view;
+    struct fs_inode inode;
+    bool noted;
+
+    if (!fs_node_is_live(node) || fs_atime_is_off(fs))
+        return false;
+    view = engine_view_acquire(fs->engine);
+    noted = view != NULL && fs_inode_load(view, node, &inode, NULL) == 0 &&
+            fs_atime_touch_opened(fs, node, &inode);
+    engine_view_release(view);
+    return noted;
 }
 
 void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle)

@@ -7,7 +7,7 @@
 
 #include "engine/base/endian.h"
 #include "engine/base/invariant.h"
-#include "fuse/fs_names.h"
+#include "fuse/fs_atime.h"
 
 /* Numbers taken from the superblock at a time: what a crash loses, and what one sync pays for. */
 #define RESERVATION 65536
@@ -199,5 +199,7 @@ int fs_inode_attribute(struct fs *fs, const struct fs_location *location, uint64
             },
         .stable = !shared,
     };
+    if (location->snapshot == NULL)
+        fs_atime_get(fs, ino, &ret_entry->attribute.atime);
     return 0;
 }

@@ -28,6 +28,7 @@ struct fs_ino_run {
     uint32_t length;
 };
 
+struct fs_atimes;   /* fs_atime.h */
 struct fs_departed; /* fs_location.c: a deleted snapshot of which the kernel still holds nodes */
 
 struct fs {
@@ -39,6 +40,9 @@ struct fs {
     bool read_only;
     struct inode_table *table;
     uint64_t node_seed; /* random: nobody can make two directories of the past share a node */
+    struct fs_atimes *atimes;
+    atomic_uint atime_options; /* of fs_options.atime */
+    struct timespec opened;    /* when the mount began */
     struct lock stripes[FS_STRIPES];
     atomic_bool quiet;         /* no change may begin (fs_lock.c) */
     struct lock quiet_lock;    /* LOCK_RANK_LEAF: for waiting until that is over */

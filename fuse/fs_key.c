@@ -106,6 +106,12 @@ void fs_key_orphan(struct fs_key *key, uint64_t ino)
     key_number(key, ino);
 }
 
+void fs_key_atime(struct fs_key *key, uint64_t ino)
+{
+    key_header(key, 0, FS_KEY_ATIME);
+    key_number(key, ino);
+}
+
 void fs_key_start(struct fs_key *key, uint64_t ino)
 {
     put_be64(key->data, ino);
@@ -227,6 +233,16 @@ int fs_inode_decode(struct slice from, struct fs_inode *ret_inode)
         return ERROR_CORRUPT;
     *ret_inode = inode;
     return 0;
+}
+
+void fs_atime_encode(const struct timespec *time, uint8_t to[FS_ATIME_SIZE])
+{
+    put_time(to, time);
+}
+
+int fs_atime_decode(struct slice from, struct timespec *ret_time)
+{
+    return from.size == FS_ATIME_SIZE && get_time(from.data, ret_time) ? 0 : ERROR_CORRUPT;
 }
 
 void fs_dentry_encode(const struct fs_dentry *dentry, uint8_t to[FS_DENTRY_SIZE])

@@ -14,7 +14,8 @@
  * or the next one, is the first key >= x: one seek. Extents never overlap and never reach beyond
  * the file's size. ino 06                 symlink target 0   10                 superblock: next
  * inode number u64 (all below may be in use) 0   11 ino u64         orphan: no link left, or a file
- * without a name; empty value All keys of an inode lie in [ino, ino + 1): one range tombstone
+ * without a name; empty value 0   12 ino u64         when it was last read, if that is newer than
+ * its inode says: seconds i64, nanoseconds u32 All keys of an inode lie in [ino, ino + 1): one range tombstone
  * removes it wholly.
  */
 #ifndef VARVE_FUSE_FS_KEY_H
@@ -28,6 +29,7 @@
 #define FS_KEY_SIZE_MAX (9 + 255)
 #define FS_INODE_SIZE   128
 #define FS_INLINE_MAX   1024
+#define FS_ATIME_SIZE   12
 
 enum fs_key_type {
     FS_KEY_INODE = 0x01,
@@ -38,6 +40,7 @@ enum fs_key_type {
     FS_KEY_SYMLINK = 0x06,
     FS_KEY_SUPERBLOCK = 0x10,
     FS_KEY_ORPHAN = 0x11,
+    FS_KEY_ATIME = 0x12,
 };
 
 /* A key under construction. */
@@ -96,6 +99,7 @@ void fs_key_extent(struct fs_key *key, uint64_t ino, uint64_t last);
 void fs_key_symlink(struct fs_key *key, uint64_t ino);
 void fs_key_superblock(struct fs_key *key);
 void fs_key_orphan(struct fs_key *key, uint64_t ino);
+void fs_key_atime(struct fs_key *key, uint64_t ino);
 /* The first key of the inode / of a type of the inode: lower bounds, and upper bounds with + 1. */
 void fs_key_start(struct fs_key *key, uint64_t ino);
 void fs_key_type_start(struct fs_key *key, uint64_t ino, uint8_t type);
@@ -105,6 +109,8 @@ bool fs_key_parse(struct slice key, uint64_t *ret_ino, uint8_t *ret_type, struct
 
 void fs_inode_encode(const struct fs_inode *inode, uint8_t to[FS_INODE_SIZE]);
 int fs_inode_decode(struct slice from, struct fs_inode *ret_inode); /* 0 or ERROR_CORRUPT */
+void fs_atime_encode(const struct timespec *time, uint8_t to[FS_ATIME_SIZE]);
+int fs_atime_decode(struct slice from, struct timespec *ret_time); /* 0 or ERROR_CORRUPT */
 void fs_dentry_encode(const struct fs_dentry *dentry, uint8_t to[FS_DENTRY_SIZE]);
 int fs_dentry_decode(struct slice from, struct fs_dentry *ret_dentry); /* 0 or ERROR_CORRUPT */
 /* Returns the size; the name has 1 to 255 bytes. */

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "fuse/fs_names.h"
+#include "fuse/fs_atime.h"
 
 bool fs_name_is_dot(const char *name)
 {
@@ -201,6 +201,8 @@ int fs_readlink(struct fs *fs, uint64_t node, struct buffer *target)
             error = buffer_append(target, scratch->value.data, scratch->value.size);
         }
     }
+    if (error == 0 && location.snapshot == NULL)
+        (void)fs_atime_touch(fs, location.ino, &inode);
     fs_location_put(fs, &location);
     return error;
 }

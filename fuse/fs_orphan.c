@@ -9,7 +9,7 @@
 #include <inttypes.h>
 
 #include "engine/base/endian.h"
-#include "fuse/fs_names.h"
+#include "fuse/fs_atime.h"
 
 void fs_orphan_add(struct batch *batch, uint64_t ino)
 {
@@ -105,6 +105,7 @@ static int delete_keys(struct fs_edit *edit, uint64_t ino, const struct fs_inode
 
 int fs_orphan_reap(struct fs *fs, uint64_t ino)
 {
+    struct fs_atime_removal removal = {0};
     struct fs_inode inode;
     struct fs_edit edit;
     int error;
@@ -119,9 +120,12 @@ int fs_orphan_reap(struct fs *fs, uint64_t ino)
         error = delete_keys(&edit, ino, &inode);
     else if (error == -ENOENT)
         error = 0;
+    if (error == 0)
+        error = fs_atime_begin_removal(&edit, ino, &removal);
     if (error == 0) {
         fs_orphan_remove(edit.batch, ino);
         error = fs_edit_commit(&edit);
+        fs_atime_end_removal(fs, &removal, error == 0);
     }
     fs_edit_end(&edit);
     if (error == 0)

@@ -5,6 +5,7 @@
  * A reader takes no lock: size and map come from one view, so a read sees the file before or after
  * any write or truncation, never in between. All frames of a read go to the engine together.
  */
+#include "fuse/fs_atime.h"
 #include "fuse/fs_data.h"
 
 #include <errno.h>
@@ -228,6 +229,8 @@ int64_t fs_read(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_
         if (result >= 0)
             result = (int64_t)length;
     }
+    if (result >= 0 && source.location.snapshot == NULL && (handle & FS_HANDLE_NO_ATIME) == 0)
+        (void)fs_atime_touch(fs, source.location.ino, &inode);
     fs_source_put(fs, &source);
     return result;
 }

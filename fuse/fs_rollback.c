@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "engine/base/endian.h"
-#include "fuse/fs_names.h"
+#include "fuse/fs_atime.h"
 
 #define SUPERBLOCK_SIZE 8
 
@@ -127,6 +127,7 @@ static void resume(void *context, int result)
     struct rollback *rollback = context;
 
     if (result == 0) {
+        fs_atime_forget_all(rollback->fs);
         rollback->after = engine_view_acquire(rollback->fs->engine);
         if (rollback->after != NULL)
             settle_orphans(rollback);

@@ -14,6 +14,7 @@
 #include "fuse/ll_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 
 static struct fs_directory *ll_directory_of(const struct fuse_file_info *info)
@@ -52,6 +53,8 @@ void ll_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info
         ll_reply_error(request, may_cache);
         return;
     }
+    if ((info->flags & O_NOATIME) == 0)
+        ll_opened_for_reading(ll, node);
     info->fh = (uintptr_t)directory;
     info->cache_readdir = may_cache > 0;
     info->keep_cache = 1; /* another descriptor's listing stays */

@@ -52,6 +52,14 @@ void ll_file_close(struct ll *ll, uint64_t node, int flags, uint64_t handle)
         ll_handles_remove(ll->dirty_files, node);
 }
 
+/* What the kernel reads from its own memory it does not tell. It keeps the attributes too, and
+ * drops them here without waiting for anything. */
+void ll_opened_for_reading(struct ll *ll, uint64_t node)
+{
+    if (fs_opened_for_reading(ll->fs, node))
+        (void)fuse_lowlevel_notify_inval_inode(ll->session, node, -1, 0);
+}
+
 void ll_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
 {
     struct ll *ll = ll_of(request);
@@ -59,6 +67,8 @@ void ll_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
 
     if (error == 0)
         error = ll_file_open(ll, node, info->flags, info);
+    if (error == 0 && (info->flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY)
+        ll_opened_for_reading(ll, node);
     if (error < 0)
         ll_reply_error(request, error);
     else if (fuse_reply_open(request, info) != 0)
@@ -104,13 +114,14 @@ void ll_read(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset,
              struct fuse_file_info *info)
 {
     size_t room = size < LL_REQUEST_DATA_MAX ? size : LL_REQUEST_DATA_MAX;
+    uint64_t handle = info->fh | ((info->flags & O_NOATIME) != 0 ? FS_HANDLE_NO_ATIME : 0);
     void *data = ll_loop_reply_buffer(room);
 
     if (data == NULL)
         ll_reply_error(request, -ENOMEM);
     else
         ll_reply_buffer(request, data,
-                        fs_read(ll_of(request)->fs, node, info->fh, data, room, (uint64_t)offset));
+                        fs_read(ll_of(request)->fs, node, handle, data, room, (uint64_t)offset));
 }
 
 int ll_kill_privileges(fuse_req_t request, uint64_t node)

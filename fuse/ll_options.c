@@ -45,6 +45,7 @@ enum option_kind {
     OPTION_BACKEND,
     OPTION_TRANSPORT,
     OPTION_KERNEL, /* passed on to mount(2) */
+    OPTION_ATIME,  /* the minimum is the bits to set, the maximum those to clear first */
     OPTION_IGNORED,
 };
 
@@ -57,6 +58,7 @@ struct option {
 };
 
 #define OFFSET(member) offsetof(struct ll_options, member)
+#define ATIME_MODES    (FS_ATIME_STRICT | FS_ATIME_NONE)
 
 static const struct option option_table[] = {
     {"ro", OPTION_FLAG, OFFSET(read_only), 0, 0, {0}},
@@ -85,24 +87,23 @@ static const struct option option_table[] = {
     {"io", OPTION_BACKEND, OFFSET(io_backend), 0, 0, {0}},
     {"noexec", OPTION_KERNEL, 0, 0, 0, {0}},
     {"exec", OPTION_KERNEL, 0, 0, 0, {0}},
-    {"noatime", OPTION_KERNEL, 0, 0, 0, {0}},
     {"sync", OPTION_KERNEL, 0, 0, 0, {0}},
     {"dirsync", OPTION_KERNEL, 0, 0, 0, {0}},
-    /* What is always so, what only mount(8) and fstab read, and times that are the kernel's
-       default. */
+    {"noatime", OPTION_ATIME, 0, FS_ATIME_NONE, ATIME_MODES, {0}},
+    {"atime", OPTION_ATIME, 0, FS_ATIME_RELATIVE, ATIME_MODES, {0}},
+    {"relatime", OPTION_ATIME, 0, FS_ATIME_RELATIVE, ATIME_MODES, {0}},
+    {"strictatime", OPTION_ATIME, 0, FS_ATIME_STRICT, ATIME_MODES, {0}},
+    {"nostrictatime", OPTION_ATIME, 0, FS_ATIME_RELATIVE, ATIME_MODES, {0}},
+    {"nodiratime", OPTION_ATIME, 0, FS_ATIME_NO_DIRECTORIES, FS_ATIME_NO_DIRECTORIES, {0}},
+    {"diratime", OPTION_ATIME, 0, 0, FS_ATIME_NO_DIRECTORIES, {0}},
+    /* What is always so, and what only mount(8) and fstab read. */
     {"default_permissions", OPTION_IGNORED, 0, 0, 0, {0}},
     {"subtype", OPTION_IGNORED, 0, 0, 0, {0}},
     {"defaults", OPTION_IGNORED, 0, 0, 0, {0}},
     {"async", OPTION_IGNORED, 0, 0, 0, {0}},
-    {"atime", OPTION_IGNORED, 0, 0, 0, {0}},
-    {"relatime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"norelatime", OPTION_IGNORED, 0, 0, 0, {0}},
-    {"strictatime", OPTION_IGNORED, 0, 0, 0, {0}},
-    {"nostrictatime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"lazytime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"nolazytime", OPTION_IGNORED, 0, 0, 0, {0}},
-    {"nodiratime", OPTION_IGNORED, 0, 0, 0, {0}},
-    {"diratime", OPTION_IGNORED, 0, 0, 0, {0}},
     {"auto", OPTION_IGNORED, 0, 0, 0, {0}},
     {"noauto", OPTION_IGNORED, 0, 0, 0, {0}},
     {"user", OPTION_IGNORED, 0, 0, 0, {0}},
@@ -245,6 +246,9 @@ static int option_apply(struct ll_options *options, const struct option *option,
         else
             result = option_complain(error, "option %s is auto, dev or io_uring, not '%s'",
                                      "transport", value);
+        break;
+    case OPTION_ATIME:
+        options->fs.atime = (options->fs.atime & ~option->maximum) | option->minimum;
         break;
     case OPTION_KERNEL:
         result = option_add_kernel(options, option->name);

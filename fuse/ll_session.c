@@ -149,6 +149,8 @@ static char *ll_mount_options(const struct ll *ll)
         (void)fputs(options->nodev ? ",nodev" : ",dev", stream);
         (void)fputs(options->nosuid ? ",nosuid" : ",suid", stream);
     }
+    if ((options->fs.atime & FS_ATIME_NONE) != 0)
+        (void)fputs(",noatime", stream);
     if (options->kernel_options != NULL)
         (void)fprintf(stream, ",%s", options->kernel_options);
     if (fclose(stream) != 0) {

@@ -64,6 +64,17 @@ static int ll_verb_prepare_unmount(struct ll *ll, const json_t *request, json_t 
     return error;
 }
 
+static int ll_verb_remount(struct ll *ll, const json_t *request, json_t *reply)
+{
+    json_int_t atime = json_integer_value(json_object_get(request, "atime"));
+
+    (void)reply;
+    if (atime < 0 || (atime & ~(json_int_t)FS_ATIME_NO_DIRECTORIES) > FS_ATIME_NONE)
+        return -EINVAL;
+    fs_set_atime(ll->fs, (unsigned)atime);
+    return 0;
+}
+
 static int ll_verb_flush(struct ll *ll, const json_t *request, json_t *reply)
 {
     (void)request;
@@ -136,6 +147,7 @@ static const struct ll_verb verbs[] = {
     {"stats", false, false, ll_verb_stats},
     {"sync", true, true, ll_verb_sync},
     {"prepare_unmount", true, true, ll_verb_prepare_unmount},
+    {"remount", true, false, ll_verb_remount},
     {"flush", true, false, ll_verb_flush},
     {"compact", true, false, ll_verb_compact},
     {"snapshot_create", true, true, ll_verb_snapshot_create},

@@ -371,7 +371,8 @@ static const char mount_documentation[] =
     "  readahead_kb=N          what the kernel reads ahead (1024); 0: its default\n"
     "  writeback               let the kernel hold writes back: snapshots are then not exact\n"
     "  fsname=NAME             what df shows instead of STORE\n"
-    "  nodev nosuid noexec noatime sync dirsync    as mount(8)\n"
+    "  noatime strictatime nodiratime    which readings are noted (the first after a change)\n"
+    "  nodev nosuid noexec sync dirsync    as mount(8)\n"
     "  remount                 change those and ro of the mount on MNT; all else stays";
 
 int command_mount(int argc, char **argv)

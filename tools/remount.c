@@ -20,7 +20,6 @@ static const struct {
     unsigned long flag;
 } kernel_flags[] = {
     {"noexec", MS_NOEXEC},
-    {"noatime", MS_NOATIME},
     {"sync", MS_SYNCHRONOUS},
     {"dirsync", MS_DIRSYNC},
     {"exec", 0},
@@ -46,6 +45,12 @@ static unsigned long remount_flags(const struct ll_options *options)
         flags |= MS_NODEV;
     if (options->nosuid)
         flags |= MS_NOSUID;
+    if ((options->fs.atime & FS_ATIME_NONE) != 0)
+        flags |= MS_NOATIME;
+    if ((options->fs.atime & FS_ATIME_NO_DIRECTORIES) != 0)
+        flags |= MS_NODIRATIME;
+    if ((options->fs.atime & FS_ATIME_STRICT) != 0)
+        flags |= MS_STRICTATIME;
     while (*word != '\0') {
         size_t size = strcspn(word, ",");
 
@@ -89,6 +94,20 @@ static int remount_sync(const char *mount_point)
     return error;
 }
 
+/* The kernel leaves times of access to the daemon. */
+static int remount_tell(const struct ll_options *options, const char *mount_point)
+{
+    unsigned atime = options->read_only ? FS_ATIME_NONE : options->fs.atime;
+    json_t *reply;
+    int error = control_call_or_complain(
+        mount_point, json_pack("{s:s, s:i}", "verb", "remount", "atime", (int)atime), "remount",
+        &reply);
+
+    if (error == 0)
+        json_decref(reply);
+    return error;
+}
+
 static int remount_mount(const struct ll_options *options, const struct mountinfo *found)
 {
     const char *mount_point = found->mount_point;
@@ -104,6 +123,8 @@ static int remount_mount(const struct ll_options *options, const struct mountinf
         error = -errno;
         output_error("cannot remount %s: %s", mount_point, error_text(error));
     }
+    if (error == 0)
+        error = remount_tell(options, mount_point);
     if (error == 0 && options->read_only)
         error = remount_sync(mount_point);
     return error;

@@ -17,6 +17,7 @@ enum lock_rank {
     LOCK_RANK_SNAPSHOT_CHANGE = 10, /* create, delete, rename of snapshots: held across I/O */
     LOCK_RANK_FS_RENAME = 16,       /* one directory changes its parent at a time: held across I/O */
     LOCK_RANK_FS_INODE = 20,        /* stripes; several are taken in stripe order */
+    LOCK_RANK_FS_ATIME = 22, /* writing times of reading: held across I/O */
     LOCK_RANK_FS_TABLE = 24,
     LOCK_RANK_SNAPSHOT_LIST = 26,
     LOCK_RANK_ENGINE_INSTALL = 30, /* one manifest change at a time: held across I/O */

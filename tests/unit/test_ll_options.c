@@ -45,7 +45,7 @@ static void every_option_reaches_its_place(void **state)
     assert_int_equal(parse(options,
                            "transport=auto,ro,snapdir=visible,snapdir_name=.hist,snaplinks=off,"
                            "sync_window=50,memtable_mb=7,cache_mb=9,threads=3,io=sync,"
-                           "writeback,noatime,noexec,fsname=x,readahead_kb=0,nodev"),
+                           "writeback,strictatime,noexec,sync,fsname=x,readahead_kb=0,nodev"),
                      0);
     assert_true(options->read_only);
     assert_true(options->fs.snapdir_visible);
@@ -57,7 +57,8 @@ static void every_option_reaches_its_place(void **state)
     assert_int_equal(options->threads_max, 3);
     assert_int_equal(options->io_backend, IO_BACKEND_SYNC);
     assert_true(options->writeback);
-    assert_string_equal(options->kernel_options, "noatime,noexec");
+    assert_string_equal(options->kernel_options, "noexec,sync");
+    assert_int_equal(options->fs.atime, FS_ATIME_STRICT);
     assert_string_equal(options->fsname, "x");
     assert_int_equal(options->read_ahead_kb, 0);
     assert_true(options->nodev);
@@ -103,11 +104,13 @@ static void a_remount_repeats_what_the_kernel_shows(void **state)
 
     assert_false(options->remount);
     assert_int_equal(parse(options, "ro,remount,noatime,user_id=0,group_id=0,default_permissions,"
-                                    "allow_other,max_read=131072,strictatime,lazytime"),
+                                    "allow_other,max_read=131072,nodiratime,lazytime"),
                      0);
     assert_true(options->remount);
     assert_true(options->read_only);
-    assert_string_equal(options->kernel_options, "noatime");
+    assert_int_equal(options->fs.atime, FS_ATIME_NONE | FS_ATIME_NO_DIRECTORIES);
+    assert_int_equal(parse(options, "relatime,diratime"), 0);
+    assert_int_equal(options->fs.atime, FS_ATIME_RELATIVE);
 }
 
 static void wrong_words_are_refused(void **state)
