@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "fuse/ll_ring.h"
+#include "fuse/ll_yield.h"
 
 /* Parked threads beyond this many end after being idle this long. */
 #define PARKED_KEPT       2
@@ -42,6 +43,7 @@
 struct ll_source {
     struct ll_worker *leader;
     bool has_leader;
+    atomic_int thread_id; /* the leader's, while it receives; for looking only */
 };
 
 struct ll_worker {
@@ -50,8 +52,10 @@ struct ll_worker {
     pthread_t thread;
     pthread_cond_t wake;
     struct ll_source *source;
-    atomic_bool reading;    /* inside the read of its source */
-    int cpu;                /* bound to it; -1: to none */
+    atomic_bool reading; /* inside the read of its source */
+    int cpu;             /* bound to it; -1: to none */
+    int thread_id;
+    bool yields;            /* runs as SCHED_IDLE; its own, except that others may end it */
     bool drained;           /* the device had nothing when it was last read */
     struct fuse_buf device; /* what was read from there */
     struct fuse_buf request;
@@ -77,6 +81,9 @@ struct ll_loop {
 
     struct ll_rings *rings_offered;
     struct ll_rings *rings; /* NULL: the device carries everything */
+    struct ll_yield *yield; /* NULL: threads of rings never yield */
+    atomic_bool yielding;   /* those that lead rings do now */
+    uint64_t yields;        /* how often that began */
     cpu_set_t cpus;         /* that the process was started with */
 
     atomic_uint_fast64_t requests, hand_overs;
@@ -231,6 +238,62 @@ static int ll_loop_start_promised(struct ll_loop *loop, struct ll_source *source
     return error;
 }
 
+/* ---- letting callers have the CPU (ll_yield.h) ---- */
+
+static void ll_thread_set_policy(int thread_id, bool idle)
+{
+    const struct sched_param parameter = {0};
+
+    if (sched_setscheduler(thread_id, idle ? SCHED_IDLE : SCHED_OTHER, &parameter) != 0)
+        log_debug("scheduling policy of thread %d: %s", thread_id, error_text(-errno));
+}
+
+/* Of the calling thread. Who ends it for all clears the flag first and then sets every leader's
+ * policy: a thread that saw the flag before that sees it cleared afterwards, or is set right. */
+static void ll_worker_yield(struct ll_worker *worker, bool yields)
+{
+    if (worker->yields == yields)
+        return;
+    worker->yields = yields;
+    ll_thread_set_policy(0, yields);
+    if (yields && !atomic_load(&worker->loop->yielding)) {
+        worker->yields = false;
+        ll_thread_set_policy(0, false);
+    }
+}
+
+void ll_loop_set_yielding(struct ll_loop *loop, bool yielding)
+{
+    if (atomic_load(&loop->yielding) == yielding)
+        return;
+    atomic_store(&loop->yielding, yielding);
+    lock_acquire(&loop->lock);
+    if (yielding)
+        loop->yields++;
+    for (uint32_t i = 1; !yielding && i < loop->source_count; i++) {
+        const struct ll_worker *leader = loop->sources[i].leader;
+
+        if (leader != NULL)
+            ll_thread_set_policy(leader->thread_id, false);
+    }
+    lock_release(&loop->lock);
+}
+
+uint32_t ll_loop_ring_count(struct ll_loop *loop)
+{
+    return ll_rings_count(loop->rings_offered);
+}
+
+int ll_loop_ring_thread(struct ll_loop *loop, uint32_t index)
+{
+    return atomic_load_explicit(&loop->sources[index + 1].thread_id, memory_order_relaxed);
+}
+
+uint64_t ll_loop_requests(struct ll_loop *loop)
+{
+    return atomic_load_explicit(&loop->requests, memory_order_relaxed);
+}
+
 /* The hook: this thread is about to wait in a request. */
 static void ll_loop_hand_over(void *context)
 {
@@ -241,6 +304,7 @@ static void ll_loop_hand_over(void *context)
 
     atomic_fetch_add_explicit(&loop->hand_overs, 1, memory_order_relaxed);
     ll_ring_leave();
+    ll_worker_yield(worker, false);
     lock_acquire(&loop->lock);
     invariant(source != NULL);
     worker->source = NULL;
@@ -363,6 +427,8 @@ static int ll_worker_read_ring(struct ll_worker *worker, uint32_t index)
     struct ll_loop *loop = worker->loop;
 
     ll_worker_bind(worker, (int)index);
+    ll_worker_yield(worker, atomic_load_explicit(&loop->yielding, memory_order_relaxed));
+    atomic_store_explicit(&worker->source->thread_id, worker->thread_id, memory_order_relaxed);
     ll_ring_register(loop->rings, index, fuse_session_fd(loop->ll->session));
     return ll_ring_receive(loop->rings, index, &worker->request.mem, &worker->request.size);
 }
@@ -398,6 +464,8 @@ static void ll_worker_handle(struct ll_worker *worker)
     struct ll *ll = worker->loop->ll;
 
     atomic_fetch_add_explicit(&worker->loop->requests, 1, memory_order_relaxed);
+    if (worker->source != &worker->loop->sources[DEVICE])
+        ll_yield_notice(worker->loop->yield);
     ll_opcode_count(&ll->opcodes, worker->request.mem, worker->request.size);
     blocking_set_hook(ll_loop_hand_over, worker);
     if (!ll_wire_handle(ll, worker->request.mem, worker->request.size))
@@ -436,6 +504,7 @@ static void *ll_worker_main(void *context)
     current_worker = worker;
     lock_acquire(&loop->lock);
     worker->thread = pthread_self();
+    worker->thread_id = (int)gettid();
     worker->source->leader = worker;
     loop->threads_started++;
     if (loop->threads > loop->threads_peak)
@@ -549,6 +618,10 @@ int ll_loop_start_rings(struct ll_loop *loop)
     lock_acquire(&loop->lock);
     loop->rings = loop->rings_offered;
     lock_release(&loop->lock);
+    error = ll_yield_start(loop, &loop->yield);
+    if (error < 0)
+        log_info("threads of rings keep their priority: %s", error_text(error));
+    error = 0;
     for (uint32_t i = 1; error == 0 && i <= count; i++)
         error = ll_loop_start_ring(loop, &loop->sources[i]);
     return error;
@@ -571,6 +644,8 @@ void ll_loop_stop(struct ll_loop *loop)
     }
     lock_release(&loop->lock);
     ll_loop_reap(loop);
+    ll_yield_stop(loop->yield);
+    loop->yield = NULL;
 }
 
 void ll_loop_get_statistics(struct ll_loop *loop, struct ll_loop_statistics *ret)
@@ -583,6 +658,7 @@ void ll_loop_get_statistics(struct ll_loop *loop, struct ll_loop_statistics *ret
         .threads = loop->threads,
         .threads_peak = loop->threads_peak,
         .parked = loop->parked_count,
+        .yields = loop->yields,
         .leaderless = ll_loop_leaderless(loop) != NULL,
     };
     lock_release(&loop->lock);

@@ -60,6 +60,19 @@ for worker in 1 2 3 4 5 6 7 8; do
     done
 done
 
+# Requests that come one after another make the threads of the rings yield to their callers, and when
+# none come any more, all have their ordinary priority (policy 0; 5 is SCHED_IDLE).
+mkdir "$mnt/many"
+for _ in {1..20}; do
+    (cd "$mnt/many" && seq 3000 | xargs touch && rm -r ../many && mkdir ../many)
+    [ "$("$varve" stats --json "$mnt" | json_get daemon.yields)" -eq 0 ] || break
+done
+[ "$("$varve" stats --json "$mnt" | json_get daemon.yields)" -gt 0 ] || fail 'no thread of a ring ever yields'
+sleep 0.5
+for thread in /proc/"$(daemon_pid)"/task/*/stat; do
+    expect_equal "policy of $thread" "$(sed 's/.*) //' "$thread" | cut -d' ' -f39)" 0
+done
+
 # Large requests of both directions, a mapping, a snapshot, a file without a name.
 head -c 40000000 /dev/urandom >"$directory/large"
 cp "$directory/large" "$mnt/large"

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ll_yield.c - watch the threads that lead rings
+ */
+#include "fuse/ll_yield.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/base/lock.h"
+#include "engine/base/log.h"
+#include "fuse/ll_loop.h"
+
+/* ---- the decision ---- */
+
+static void state_end(struct ll_yield_state *state, uint64_t resume_ns)
+{
+    state->yielding = false;
+    state->resume_ns = resume_ns;
+}
+
+bool ll_yield_decide(struct ll_yield_state *state, const struct ll_yield_sample *sample)
+{
+    bool busy = sample->requests >= LL_YIELD_REQUESTS_A_LOOK;
+
+    if (!state->yielding) {
+        state->yielding = busy && sample->now_ns >= state->resume_ns;
+        state->since_ns = sample->now_ns;
+        return state->yielding;
+    }
+    if (sample->now_ns - state->since_ns >= LL_YIELD_SETTLED_NS ||
+        state->backoff_ns < LL_YIELD_BACKOFF_MIN_NS)
+        state->backoff_ns = LL_YIELD_BACKOFF_MIN_NS;
+    if (sample->starved) {
+        state_end(state, sample->now_ns + state->backoff_ns);
+        state->backoff_ns *= 2;
+        if (state->backoff_ns > LL_YIELD_BACKOFF_MAX_NS)
+            state->backoff_ns = LL_YIELD_BACKOFF_MAX_NS;
+    } else if (!busy) {
+        state_end(state, sample->now_ns);
+    }
+    return state->yielding;
+}
+
+/* ---- what the kernel counts of a thread ---- */
+
+struct times {
+    int thread_id; /* 0: there is none */
+    uint64_t ran_ns, waited_ns;
+};
+
+/* False: the kernel does not say, or the thread is gone. */
+static bool times_read(int thread_id, struct times *ret_times)
+{
+    char path[64];
+    FILE *file;
+    int found;
+
+    (void)snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", thread_id);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    found = fscanf(file, "%" SCNu64 " %" SCNu64, &ret_times->ran_ns, &ret_times->waited_ns);
+    (void)fclose(file);
+    ret_times->thread_id = thread_id;
+    return found == 2;
+}
+
+/* ---- the thread ---- */
+
+struct ll_yield {
+    struct ll_loop *loop;
+    pthread_t thread;
+    atomic_bool asleep;
+    atomic_uint noticed; /* while it is asleep */
+    uint32_t rings;
+    struct times *before; /* of each ring's leader, at the last look */
+
+    struct lock lock; /* LOCK_RANK_LEAF */
+    pthread_cond_t wake;
+    bool stopping;
+};
+
+/* Look at every leader; has one been kept from running since the last look? */
+static bool yield_look(struct ll_yield *yield, uint64_t elapsed_ns)
+{
+    bool starved = false;
+
+    for (uint32_t i = 0; i < yield->rings; i++) {
+        struct times now = {.thread_id = ll_loop_ring_thread(yield->loop, i)};
+        struct times *before = &yield->before[i];
+
+        if (now.thread_id != 0 && times_read(now.thread_id, &now) &&
+            before->thread_id == now.thread_id)
+            starved = starved || (now.waited_ns - before->waited_ns > elapsed_ns / 2 &&
+                                  now.ran_ns - before->ran_ns < elapsed_ns / 50);
+        *before = now;
+    }
+    return starved;
+}
+
+/* Sleep until requests come one after another; false when the thread should end. */
+static bool yield_sleep(struct ll_yield *yield)
+{
+    bool go_on;
+
+    lock_acquire(&yield->lock);
+    atomic_store(&yield->noticed, 0);
+    atomic_store(&yield->asleep, true);
+    while (!yield->stopping && atomic_load(&yield->asleep))
+        lock_wait(&yield->lock, &yield->wake);
+    go_on = !yield->stopping;
+    lock_release(&yield->lock);
+    return go_on;
+}
+
+void ll_yield_notice(struct ll_yield *yield)
+{
+    if (yield == NULL || !atomic_load_explicit(&yield->asleep, memory_order_relaxed))
+        return;
+    if (atomic_fetch_add(&yield->noticed, 1) < LL_YIELD_REQUESTS_A_LOOK)
+        return;
+    lock_acquire(&yield->lock);
+    atomic_store(&yield->asleep, false);
+    (void)pthread_cond_signal(&yield->wake);
+    lock_release(&yield->lock);
+}
+
+/* Wait for the next look; false when the thread should end. */
+static bool yield_wait(struct ll_yield *yield, uint64_t until_ns)
+{
+    bool go_on;
+
+    lock_acquire(&yield->lock);
+    while (!yield->stopping && lock_wait_until(&yield->lock, &yield->wake, until_ns))
+        continue;
+    go_on = !yield->stopping;
+    lock_release(&yield->lock);
+    return go_on;
+}
+
+/* Until few requests come. */
+static void yield_watch(struct ll_yield *yield, struct ll_yield_state *state)
+{
+    uint64_t looked_ns = clock_monotonic_ns(), requests = ll_loop_requests(yield->loop);
+    struct ll_yield_sample sample;
+
+    (void)yield_look(yield, LL_YIELD_INTERVAL_NS);
+    do {
+        uint64_t total;
+
+        if (!yield_wait(yield, looked_ns + LL_YIELD_INTERVAL_NS))
+            return;
+        total = ll_loop_requests(yield->loop);
+        sample.now_ns = clock_monotonic_ns();
+        sample.elapsed_ns = sample.now_ns - looked_ns;
+        sample.requests = total - requests;
+        sample.starved = yield_look(yield, sample.elapsed_ns);
+        looked_ns = sample.now_ns;
+        requests = total;
+        ll_loop_set_yielding(yield->loop, ll_yield_decide(state, &sample));
+    } while (state->yielding || sample.requests >= LL_YIELD_REQUESTS_A_LOOK);
+}
+
+static void *yield_main(void *context)
+{
+    struct ll_yield *yield = context;
+    struct ll_yield_state state = {0};
+
+    while (yield_sleep(yield))
+        yield_watch(yield, &state);
+    ll_loop_set_yielding(yield->loop, false);
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static void *try_return(void *context)
+{
+    const struct sched_param parameter = {0};
+    int *result = context;
+
+    *result = 0;
+    if (sched_setscheduler(0, SCHED_IDLE, &parameter) != 0 ||
+        sched_setscheduler(0, SCHED_OTHER, &parameter) != 0)
+        *result = -errno;
+    return NULL;
+}
+
+/* May a thread come back from SCHED_IDLE? Tried by one that ends then. */
+static int yield_possible(void)
+{
+    struct times times;
+    pthread_t thread;
+    int error, result = 0;
+
+    if (!times_read((int)gettid(), &times))
+        return -ENOSYS;
+    error = pthread_create(&thread, NULL, try_return, &result);
+    if (error != 0)
+        return -error;
+    (void)pthread_join(thread, NULL);
+    return result;
+}
+
+static void yield_free(struct ll_yield *yield)
+{
+    (void)pthread_cond_destroy(&yield->wake);
+    lock_destroy(&yield->lock);
+    free(yield->before);
+    free(yield);
+}
+
+int ll_yield_start(struct ll_loop *loop, struct ll_yield **ret_yield)
+{
+    uint32_t rings = ll_loop_ring_count(loop);
+    struct ll_yield *yield;
+    int error = yield_possible();
+
+    if (error < 0)
+        return error;
+    yield = calloc(1, sizeof *yield);
+    if (yield == NULL)
+        return -ENOMEM;
+    yield->loop = loop;
+    yield->rings = rings;
+    lock_init(&yield->lock, LOCK_RANK_LEAF);
+    lock_condition_init(&yield->wake);
+    yield->before = calloc(rings, sizeof *yield->before);
+    error =
+        yield->before == NULL ? ENOMEM : pthread_create(&yield->thread, NULL, yield_main, yield);
+    if (error != 0) {
+        yield_free(yield);
+        return -error;
+    }
+    *ret_yield = yield;
+    return 0;
+}
+
+void ll_yield_stop(struct ll_yield *yield)
+{
+    if (yield == NULL)
+        return;
+    lock_acquire(&yield->lock);
+    yield->stopping = true;
+    (void)pthread_cond_signal(&yield->wake);
+    lock_release(&yield->lock);
+    (void)pthread_join(yield->thread, NULL);
+    yield_free(yield);
+}
