@@ -80,6 +80,8 @@ struct fs_caller {
     gid_t gid;
     pid_t pid;
     mode_t umask;
+    /* Is he in this group beside his first one? Asked only where it matters; NULL: no. */
+    bool (*in_group)(const struct fs_caller *caller, gid_t group);
 };
 
 struct fs_attribute {
@@ -140,7 +142,8 @@ int fs_link(struct fs *fs, uint64_t node, uint64_t parent, const char *name,
             const struct fs_caller *caller, struct fs_entry *ret_entry);
 int fs_unlink(struct fs *fs, uint64_t parent, const char *name, const struct fs_caller *caller);
 int fs_rmdir(struct fs *fs, uint64_t parent, const char *name, const struct fs_caller *caller);
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE; others -EINVAL. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT (leaves a device of number 0 under the
+ * old name); others -EINVAL. */
 int fs_rename(struct fs *fs, uint64_t from_parent, const char *from, uint64_t to_parent,
               const char *to, unsigned flags, const struct fs_caller *caller);
 /* A file without a name (O_TMPFILE): an orphan until fs_link() names it. */

@@ -97,6 +97,13 @@ static int apply_mode(struct fs_edit *edit, uint64_t ino, const struct fs_setatt
     return change_acl(edit, ino, inode);
 }
 
+static bool is_outsider(const struct fs_caller *caller, gid_t group)
+{
+    if (caller == NULL || caller->uid == 0 || caller->gid == group)
+        return false;
+    return caller->in_group == NULL || !caller->in_group(caller, group);
+}
+
 /*
  * A new owner, or a content that another has changed, must not run with the old owner's rights:
  * suid goes; sgid where it means execution, and else (as mandatory locking once) where the caller
@@ -110,10 +117,9 @@ static int kill_privileges(struct fs_edit *edit, uint64_t ino, const struct fs_s
     if ((change->mask & reasons) == 0 || S_ISDIR(inode->mode))
         return 0;
     if ((change->mask & FS_SETATTR_MODE) == 0) {
-        bool outsider = caller != NULL && caller->uid != 0 && caller->gid != inode->gid;
-
         inode->mode &= ~(uint32_t)S_ISUID;
-        if ((inode->mode & S_IXGRP) != 0 || outsider)
+        if ((inode->mode & S_ISGID) != 0 &&
+            ((inode->mode & S_IXGRP) != 0 || is_outsider(caller, inode->gid)))
             inode->mode &= ~(uint32_t)S_ISGID;
     }
     return fs_xattr_drop(edit->view, ino, inode, FS_XATTR_CAPABILITY, edit->batch);

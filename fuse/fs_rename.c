@@ -8,7 +8,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h> /* RENAME_NOREPLACE, RENAME_EXCHANGE */
+#include <stdio.h> /* RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT */
 
 #include "engine/base/blocking.h"
 #include "fuse/fs_names.h"
@@ -30,6 +30,8 @@ struct renaming {
     struct fs_edit edit;
     struct side from, to;
     unsigned flags;
+    const struct fs_caller *caller;
+    uint64_t whiteout; /* the inode that is left under the old name; 0: none */
     bool locked_rename;
     struct fs_inode directories[2];
     bool reap;
@@ -295,6 +297,33 @@ static void exchange(struct renaming *renaming)
     put_directories(renaming);
 }
 
+/* Leave something under the old name: a device of number 0, by which overlay filesystems know that
+ * the name is deleted. */
+static void put_whiteout(struct renaming *renaming)
+{
+    struct side *from = &renaming->from;
+    struct fs_inode *directory = from->directory;
+    struct fs_inode inode = {
+        .mode = S_IFCHR,
+        .uid = renaming->caller->uid,
+        .gid = directory->mode & S_ISGID ? directory->gid : renaming->caller->gid,
+        .nlink = 1,
+        .atime = renaming->edit.now,
+        .mtime = renaming->edit.now,
+        .ctime = renaming->edit.now,
+        .btime = renaming->edit.now,
+        .generation = 1,
+        .parent = from->parent,
+        .name_cookie = directory->next_cookie, /* fs_edit_add_entry() will give it */
+    };
+
+    if (renaming->whiteout == 0)
+        return;
+    fs_inode_put(renaming->edit.batch, renaming->whiteout, &inode);
+    fs_edit_add_entry(&renaming->edit, from->parent, directory, from->name, renaming->whiteout,
+                      S_IFCHR);
+}
+
 static void replace(struct renaming *renaming)
 {
     struct side *from = &renaming->from;
@@ -308,6 +337,7 @@ static void replace(struct renaming *renaming)
      */
     fs_edit_drop_link(&renaming->edit, to->dentry.ino, &to->inode);
     put_child(renaming, from, to->parent, dentry.cookie);
+    put_whiteout(renaming);
     put_directories(renaming);
 }
 
@@ -331,14 +361,19 @@ static void move(struct renaming *renaming)
                           from->dentry.type);
     }
     put_child(renaming, from, to->parent, cookie);
+    put_whiteout(renaming);
     put_directories(renaming);
 }
 
 static int apply(struct renaming *renaming)
 {
     struct side *to = &renaming->to;
-    int error;
+    int error = 0;
 
+    if ((renaming->flags & RENAME_WHITEOUT) != 0)
+        error = fs_inode_allocate(renaming->edit.fs, renaming->from.parent, &renaming->whiteout);
+    if (error < 0)
+        return error;
     if (is_exchange(renaming))
         exchange(renaming);
     else if (to->exists)
@@ -406,7 +441,7 @@ static int rename_snapshots(struct fs *fs, uint64_t from_parent, const char *fro
         return -EROFS;
     if (from_parent != to_parent)
         return -EXDEV;
-    if ((flags & RENAME_EXCHANGE) != 0)
+    if ((flags & (RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0)
         return -EINVAL;
     return fs_snapshot_rename(fs, from_parent & FS_INO_MAX, from, to, caller);
 }
@@ -418,16 +453,19 @@ int fs_rename(struct fs *fs, uint64_t from_parent, const char *from, uint64_t to
         .from = {.parent = from_parent, .name = from},
         .to = {.parent = to_parent, .name = to},
         .flags = flags,
+        .caller = caller,
     };
+    const unsigned known = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
     int error;
 
-    if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0 ||
-        flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+    if ((flags & ~known) != 0 || ((flags & RENAME_EXCHANGE) != 0 && flags != RENAME_EXCHANGE))
         return -EINVAL;
     if (!fs_node_is_live(from_parent) || !fs_node_is_live(to_parent))
         return rename_snapshots(fs, from_parent, from, to_parent, to, flags, caller);
     error = fs_node_check_writable(fs, from_parent);
     if (error == 0)
         error = fs_node_check_writable(fs, to_parent);
+    if (error == 0 && (flags & RENAME_WHITEOUT) != 0)
+        error = engine_space_check(fs->engine);
     return error < 0 ? error : rename_live(fs, &renaming);
 }

@@ -8,10 +8,43 @@
 #include "fuse/ll_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 struct ll *ll_of(fuse_req_t request)
 {
     return fuse_req_userdata(request);
+}
+
+/* A request carries one group of the caller's; the others stand in /proc. He waits for the reply,
+ * so he is still there, if he can be seen from here at all. */
+static bool ll_caller_in_group(const struct fs_caller *caller, gid_t group)
+{
+    static const char key[] = "Groups:";
+    char path[64], line[4096], *at = NULL, *end;
+    bool found = false;
+    FILE *status;
+
+    (void)snprintf(path, sizeof path, "/proc/%ld/status", (long)caller->pid);
+    status = fopen(path, "re");
+    if (status == NULL)
+        return false;
+    /* Each number ends with a space: one that the buffer cuts is not taken for another. Who is in
+     * more groups than fit is an outsider to those that do not. */
+    while (at == NULL && fgets(line, sizeof line, status) != NULL) {
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            at = line + sizeof key - 1;
+    }
+    while (at != NULL && !found) {
+        unsigned long number = strtoul(at, &end, 10);
+
+        if (end == at)
+            break;
+        found = *end == ' ' && number == group;
+        at = end;
+    }
+    (void)fclose(status);
+    return found;
 }
 
 struct fs_caller ll_caller(fuse_req_t request)
@@ -23,6 +56,7 @@ struct fs_caller ll_caller(fuse_req_t request)
         .gid = context->gid,
         .pid = context->pid,
         .umask = context->umask,
+        .in_group = ll_caller_in_group,
     };
 }
 
@@ -55,8 +89,9 @@ double ll_attribute_timeout(const struct fs_entry *entry)
 }
 
 /*
- * How long a name found in `parent` stays true. What is done in one .snapshots shows in all, at once:
- * the notifications that tell the kernel so are sent by a thread of its own, which may come late.
+ * How long a name found in `parent` stays true. What is done in one .snapshots shows in all, at
+ * once: the notifications that tell the kernel so are sent by a thread of its own, which may come
+ * late.
  */
 static double ll_entry_timeout(const struct ll *ll, uint64_t parent)
 {

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/fs.h>
 #include <linux/fuse.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -211,6 +212,14 @@ static struct ll_wire_statx_time ll_wire_statx_time(const struct timespec *time)
     };
 }
 
+/* Linux 6.18 does not pass them on to the caller; a later one may. */
+static uint64_t ll_wire_statx_attributes(uint32_t flags)
+{
+    return (flags & FS_IMMUTABLE_FL ? STATX_ATTR_IMMUTABLE : 0) |
+           (flags & FS_APPEND_FL ? STATX_ATTR_APPEND : 0) |
+           (flags & FS_NODUMP_FL ? STATX_ATTR_NODUMP : 0);
+}
+
 static void ll_wire_statx(struct ll *ll, const struct fuse_in_header *header)
 {
     const struct fs_attribute *attribute;
@@ -240,6 +249,8 @@ static void ll_wire_statx(struct ll *ll, const struct fuse_in_header *header)
         .mtime = ll_wire_statx_time(&attribute->mtime),
         .rdev_major = major(attribute->rdev),
         .rdev_minor = minor(attribute->rdev),
+        .attributes = ll_wire_statx_attributes(attribute->flags),
+        .attributes_mask = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP,
     };
     (void)ll_wire_reply(ll, header, 0, &out, sizeof out);
 }

@@ -49,6 +49,16 @@ expect_errno EEXIST renameat2 two three noreplace
 expect_errno OK renameat2 two three exchange
 expect_file three 1
 expect_file two 3
+expect_errno OK renameat2 two a/moved whiteout
+expect_equal 'what is left' "$(stat -c '%F %t %T %h %a' two)" 'character special file 0 0 1 0'
+expect_file a/moved 3
+printf 2 >a/replaced
+expect_errno OK renameat2 a/moved a/replaced whiteout
+expect_equal 'what is left' "$(stat -c '%F %t %T' a/moved)" 'character special file 0 0'
+expect_equal 'names' "$(ls a | tr '\n' ' ')" 'moved replaced '
+expect_errno OK rename a/replaced two
+rm a/moved
+expect_file two 3
 expect_errno EINVAL rename a a/inside
 expect_errno EISDIR rename two a
 expect_errno ENOTDIR rename a two

@@ -73,6 +73,25 @@ set_acl() { # GROUP
 }
 expect_equal 'mode after an ACL of a member' "$(set_acl 23456)" 2777
 expect_equal 'mode after an ACL of another' "$(set_acl 34567)" 777
+
+# sgid without execution stays when one of the group changes content or group, whichever of his
+# groups it is, and goes when another does.
+: >"$mnt/all/shared"
+change_mode_as() { # GROUPS COMMAND...
+    chown 12345:23456 "$mnt/all/shared"
+    chmod 2666 "$mnt/all/shared"
+    stat "$mnt/all/shared" >/dev/null
+    setpriv --reuid 12345 --regid 12345 --groups "$1" "${@:2}"
+    stat -c %a "$mnt/all/shared"
+}
+shared=$mnt/all/shared
+expect_equal 'mode after chgrp by a member' "$(change_mode_as 34567,23456 chgrp 34567 "$shared")" 2666
+expect_equal 'mode after chgrp by another' "$(change_mode_as 34567 chgrp 34567 "$shared")" 666
+expect_equal 'mode after a write by a member' \
+    "$(change_mode_as 34567,23456 dd if=/dev/zero of="$shared" count=1 status=none)" 2666
+expect_equal 'mode after a write by another' \
+    "$(change_mode_as 234567,2345 dd if=/dev/zero of="$shared" count=1 status=none)" 666
+
 # Names and values of any length come through.
 for size in 0 1 4000 60000; do
     head -c $size /dev/zero | tr '\0' v >"$directory/value"
