@@ -302,11 +302,14 @@ static void exchange(struct renaming *renaming)
 static void put_whiteout(struct renaming *renaming)
 {
     struct side *from = &renaming->from;
-    struct fs_inode *directory = from->directory;
-    struct fs_inode inode = {
+    struct fs_inode inode;
+
+    if (renaming->whiteout == 0)
+        return;
+    inode = (struct fs_inode){
         .mode = S_IFCHR,
         .uid = renaming->caller->uid,
-        .gid = directory->mode & S_ISGID ? directory->gid : renaming->caller->gid,
+        .gid = from->directory->mode & S_ISGID ? from->directory->gid : renaming->caller->gid,
         .nlink = 1,
         .atime = renaming->edit.now,
         .mtime = renaming->edit.now,
@@ -314,14 +317,11 @@ static void put_whiteout(struct renaming *renaming)
         .btime = renaming->edit.now,
         .generation = 1,
         .parent = from->parent,
-        .name_cookie = directory->next_cookie, /* fs_edit_add_entry() will give it */
+        .name_cookie = from->directory->next_cookie, /* fs_edit_add_entry() will give it */
     };
-
-    if (renaming->whiteout == 0)
-        return;
     fs_inode_put(renaming->edit.batch, renaming->whiteout, &inode);
-    fs_edit_add_entry(&renaming->edit, from->parent, directory, from->name, renaming->whiteout,
-                      S_IFCHR);
+    fs_edit_add_entry(&renaming->edit, from->parent, from->directory, from->name,
+                      renaming->whiteout, S_IFCHR);
 }
 
 static void replace(struct renaming *renaming)
