@@ -187,6 +187,30 @@ static void exchange_swaps_two_names(void **state)
     assert_int_equal(fs_fixture_hold(fixture, FS_ROOT, "other"), directory);
 }
 
+static void a_whiteout_takes_the_place_of_what_moved(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "a");
+    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d"), left;
+    struct fs_attribute attribute;
+
+    assert_int_equal(
+        rename_to(fixture, FS_ROOT, "a", directory, "b", RENAME_WHITEOUT | RENAME_NOREPLACE), 0);
+    assert_int_equal(fs_fixture_hold(fixture, directory, "b"), file);
+    left = fs_fixture_hold(fixture, FS_ROOT, "a");
+    attribute = fs_fixture_attribute(fixture, left);
+    assert_int_equal(attribute.mode, S_IFCHR);
+    assert_int_equal(attribute.rdev, 0);
+    assert_int_equal(attribute.nlink, 1);
+    /* Back over it: within the directory this time, and onto a name that is there. */
+    assert_int_equal(rename_to(fixture, directory, "b", FS_ROOT, "a", 0), 0);
+    assert_int_equal(rename_to(fixture, FS_ROOT, "a", FS_ROOT, "c", RENAME_WHITEOUT), 0);
+    assert_int_equal(rename_to(fixture, FS_ROOT, "c", FS_ROOT, "a", RENAME_WHITEOUT), 0);
+    assert_int_equal(fs_fixture_hold(fixture, FS_ROOT, "a"), file);
+    assert_int_equal(fs_fixture_attribute(fixture, fs_fixture_hold(fixture, FS_ROOT, "c")).mode,
+                     S_IFCHR);
+}
+
 static void flags_and_names_are_checked(void **state)
 {
     struct fs_fixture *fixture = *state;
@@ -198,7 +222,9 @@ static void flags_and_names_are_checked(void **state)
     fs_fixture_file(fixture, FS_ROOT, "b");
     assert_int_equal(rename_to(fixture, FS_ROOT, "a", FS_ROOT, "b", RENAME_NOREPLACE), -EEXIST);
     assert_int_equal(rename_to(fixture, FS_ROOT, "a", FS_ROOT, "c", RENAME_NOREPLACE), 0);
-    assert_int_equal(rename_to(fixture, FS_ROOT, "c", FS_ROOT, "a", RENAME_WHITEOUT), -EINVAL);
+    assert_int_equal(
+        rename_to(fixture, FS_ROOT, "c", FS_ROOT, "b", RENAME_WHITEOUT | RENAME_EXCHANGE), -EINVAL);
+    assert_int_equal(rename_to(fixture, FS_ROOT, "c", FS_ROOT, "b", 8), -EINVAL);
     assert_int_equal(
         rename_to(fixture, FS_ROOT, "c", FS_ROOT, "b", RENAME_NOREPLACE | RENAME_EXCHANGE),
         -EINVAL);
@@ -514,6 +540,7 @@ int main(void)
         FS_FIXTURE_TEST(a_directory_that_moves_takes_its_link_along),
         FS_FIXTURE_TEST(no_directory_becomes_its_own_descendant),
         FS_FIXTURE_TEST(exchange_swaps_two_names),
+        FS_FIXTURE_TEST(a_whiteout_takes_the_place_of_what_moved),
         FS_FIXTURE_TEST(flags_and_names_are_checked),
         FS_FIXTURE_TEST(random_renames_equal_the_model),
         FS_FIXTURE_TEST(of_two_crossing_moves_one_is_refused),
