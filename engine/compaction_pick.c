@@ -265,7 +265,9 @@ static bool plan_size(const struct version *version, const struct compaction_pol
 
 /* ---- relocation ---- */
 
-static bool refers_to(const struct version_table *table, const uint64_t *chunks, size_t count)
+/* Index of the first of the (sorted) chunks that the table refers to, or `count`. */
+static size_t first_referred(const struct version_table *table, const uint64_t *chunks,
+                             size_t count)
 {
     size_t use = 0, chunk = 0;
 
@@ -273,31 +275,42 @@ static bool refers_to(const struct version_table *table, const uint64_t *chunks,
         uint64_t id = table->meta.uses[use].chunk_id;
 
         if (id == chunks[chunk])
-            return true;
+            return chunk;
         if (id < chunks[chunk])
             use++;
         else
             chunk++;
     }
-    return false;
+    return count;
 }
 
-/* The lowest level first: what lies there stays longest. */
+static bool refers_to(const struct version_table *table, const uint64_t *chunks, size_t count)
+{
+    return first_referred(table, chunks, count) < count;
+}
+
+/*
+ * The table that refers to the oldest chunk; of several the one on the lowest level, because what
+ * lies there stays longest. The oldest, because the copies lie in a new chunk that may be chosen
+ * again at once: the table that was just rewritten must come last, or it would come for ever.
+ */
 static bool plan_relocation(const struct version *version, const struct compaction_policy *policy,
                             struct plan *ret_plan)
 {
-    for (uint32_t level = VERSION_LEVELS; policy->relocate_count > 0 && level-- > 0;) {
+    size_t first = policy->relocate_count;
+
+    for (uint32_t level = VERSION_LEVELS; first > 0 && level-- > 0;) {
         for (size_t i = 0; i < version->counts[level]; i++) {
             struct version_table *const *table = &version->levels[level][i];
+            size_t referred = first_referred(*table, policy->relocate_chunks, first);
 
-            if (is_busy(*table) ||
-                !refers_to(*table, policy->relocate_chunks, policy->relocate_count))
+            if (is_busy(*table) || referred == first)
                 continue;
             *ret_plan = plan_make(version, COMPACTION_RELOCATE, level, level, table, 1);
-            return true;
+            first = referred;
         }
     }
-    return false;
+    return first < policy->relocate_count;
 }
 
 /* ---- tombstones ---- */

@@ -271,6 +271,29 @@ static void tables_that_refer_to_a_dying_chunk_are_rewritten_in_place(void **sta
     assert_none(version, &policy);
 }
 
+/* Its copies lie in the newest chunk, which may be among the small ones that are to be merged. */
+static void a_table_that_was_just_rewritten_does_not_come_before_the_others(void **state)
+{
+    static const uint64_t chunks[] = {7, 9, 60};
+    struct compaction_policy policy = urgent_only;
+    struct version *version =
+        VERSION({0, 1, 1, "a", "z", MIB, 10, 0, 0, 9}, {1, 2, 2, "d", "f", MIB, 10, 0, 0, 7},
+                {3, 3, 3, "a", "b", MIB, 10, 0, 0, 60});
+    struct compaction compaction;
+
+    (void)state;
+    policy.relocate_chunks = chunks;
+    policy.relocate_count = 3;
+    for (uint64_t table = 2; table > 0; table--) {
+        assert_int_equal(compaction_pick(version, &policy, &compaction), 1);
+        assert_true(takes(&compaction, table));
+        compaction_free(&compaction);
+        policy.relocate_chunks++;
+        policy.relocate_count--;
+    }
+    version_unref(version);
+}
+
 static void a_young_table_rewritten_in_place_keeps_its_deletes_from_older_ones(void **state)
 {
     static const uint64_t chunks[] = {7};
@@ -727,6 +750,7 @@ int main(void)
         cmocka_unit_test(a_table_with_nothing_in_its_way_is_only_moved),
         cmocka_unit_test(the_fullest_level_comes_first),
         cmocka_unit_test(tables_that_refer_to_a_dying_chunk_are_rewritten_in_place),
+        cmocka_unit_test(a_table_that_was_just_rewritten_does_not_come_before_the_others),
         cmocka_unit_test(a_young_table_rewritten_in_place_keeps_its_deletes_from_older_ones),
         cmocka_unit_test(tombstones_sink_only_while_idle_and_where_they_must),
         cmocka_unit_test(sinking_has_to_pay_or_to_have_waited),
