@@ -161,6 +161,24 @@ static int count_links(struct fs *fs, uint64_t ino, const struct fs_inode *inode
     return 0;
 }
 
+/* What a name costs a directory on other file systems, for who counts with du. */
+#define NAME_BYTES 40
+
+/*
+ * In whole blocks, as every program knows it from file systems that allocate blocks: du of a tree
+ * here is du of its copy elsewhere. What the store takes is another matter, told by statfs and by
+ * "varve snapshot list".
+ */
+static uint64_t blocks_512(const struct fs_inode *inode)
+{
+    uint64_t bytes = inode->allocated_bytes, blocks;
+
+    if (S_ISDIR(inode->mode))
+        bytes = (inode->entries + 2) * NAME_BYTES;
+    blocks = (bytes + FS_BLOCK_SIZE - 1) / FS_BLOCK_SIZE;
+    return blocks * (FS_BLOCK_SIZE / 512);
+}
+
 int fs_inode_attribute(struct fs *fs, const struct fs_location *location, uint64_t ino,
                        const struct fs_inode *inode, uint64_t version, struct fs_entry *ret_entry)
 {
@@ -190,7 +208,7 @@ int fs_inode_attribute(struct fs *fs, const struct fs_location *location, uint64
                 .gid = inode->gid,
                 .rdev = inode->rdev,
                 .size_bytes = S_ISDIR(inode->mode) ? inode->entries : inode->size_bytes,
-                .blocks_512 = (inode->allocated_bytes + 511) / 512,
+                .blocks_512 = blocks_512(inode),
                 .atime = inode->atime,
                 .mtime = inode->mtime,
                 .ctime = inode->ctime,

@@ -76,7 +76,7 @@ void ll_fill_stat(const struct fs_attribute *attribute, struct stat *ret_stat)
         .st_rdev = attribute->rdev,
         .st_size = (off_t)attribute->size_bytes,
         .st_blocks = (blkcnt_t)attribute->blocks_512,
-        .st_blksize = 4096,
+        .st_blksize = FS_BLOCK_SIZE,
         .st_atim = attribute->atime,
         .st_mtim = attribute->mtime,
         .st_ctim = attribute->ctime,

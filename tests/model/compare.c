@@ -60,7 +60,7 @@ void compare_attribute(const struct fs_attribute *attribute, const struct refere
     expect(same_time(&attribute->ctime, &inode->ctime));
     expect(same_time(&attribute->btime, &inode->btime));
     if (S_ISREG(inode->mode))
-        expect_equal(attribute->blocks_512, (reference_mapped(inode) + 511) / 512);
+        expect_equal(attribute->blocks_512, (reference_mapped(inode) + 4095) / 4096 * 8);
 }
 
 static void compare_holes(struct fs *fs, uint64_t node, uint64_t handle,
