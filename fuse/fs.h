@@ -47,6 +47,7 @@
 #define FS_LINKS_MAX     65000
 #define FS_BLOCK_SIZE    4096
 #define FS_SIZE_MAX      ((UINT64_C(1) << 62) - 1)
+#define FS_BLOCK_SIZE    4096 /* what stat(2) and statfs(2) show */
 
 struct fs;
 
@@ -209,7 +210,7 @@ int64_t fs_write(struct fs *fs, uint64_t node, const void *data, size_t size_byt
                  bool append, bool kill_privileges);
 /* mode: 0, FALLOC_FL_KEEP_SIZE, with PUNCH_HOLE or ZERO_RANGE; others -EOPNOTSUPP. */
 int fs_fallocate(struct fs *fs, uint64_t node, int mode, uint64_t offset, uint64_t length);
-/* SEEK_DATA / SEEK_HOLE: the offset, or -ENXIO. */
+/* SEEK_DATA / SEEK_HOLE: the offset, or -ENXIO; holes are told of in whole blocks. */
 int64_t fs_seek(struct fs *fs, uint64_t node, uint64_t handle, uint64_t offset, int whence);
 /* Copy by sharing extents where both are aligned alike to what is shared (always possible here);
  * from a live file or a file of a snapshot to a live file. Bytes copied (short at the source's

@@ -237,14 +237,26 @@ int64_t fs_read(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_
 
 /* ---- data and holes ---- */
 
+/*
+ * The map is exact to the byte, but what is told of it is whole blocks of the size that stat(2)
+ * shows, as elsewhere: programs take the ends of data for multiples of it. The cursor stands at the
+ * block that holds `offset`.
+ */
+static uint64_t block_start(uint64_t offset)
+{
+    return offset & ~(uint64_t)(FS_BLOCK_SIZE - 1);
+}
+
 static int64_t seek_data(struct fs_extent_cursor *cursor, uint64_t offset)
 {
     struct fs_extent extent;
     int result = fs_extent_cursor_next(cursor, &extent);
+    uint64_t start;
 
     if (result <= 0)
         return result < 0 ? result : -ENXIO;
-    return (int64_t)(extent.start > offset ? extent.start : offset);
+    start = block_start(extent.start);
+    return (int64_t)(start > offset ? start : offset);
 }
 
 static int64_t seek_hole(struct fs_extent_cursor *cursor, uint64_t offset, uint64_t size)
@@ -252,8 +264,13 @@ static int64_t seek_hole(struct fs_extent_cursor *cursor, uint64_t offset, uint6
     struct fs_extent extent;
     int result;
 
-    while ((result = fs_extent_cursor_next(cursor, &extent)) > 0 && extent.start <= offset)
-        offset = fs_extent_end(&extent);
+    while ((result = fs_extent_cursor_next(cursor, &extent)) > 0 &&
+           block_start(extent.start) <= offset) {
+        uint64_t end = block_start(fs_extent_end(&extent) + FS_BLOCK_SIZE - 1);
+
+        if (end > offset)
+            offset = end;
+    }
     if (result < 0)
         return result;
     return (int64_t)(offset < size ? offset : size);
@@ -269,7 +286,7 @@ static int64_t seek_in(const struct fs_location *location, const struct fs_inode
         return -ENXIO;
     if (inode->allocated_bytes == inode->size_bytes)
         return (int64_t)(whence == SEEK_DATA ? offset : inode->size_bytes);
-    result = fs_extent_cursor_open(location->view, location->ino, offset, &cursor);
+    result = fs_extent_cursor_open(location->view, location->ino, block_start(offset), &cursor);
     if (result < 0)
         return result;
     if (whence == SEEK_DATA)

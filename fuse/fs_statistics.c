@@ -7,8 +7,6 @@
 #include "engine/base/endian.h"
 #include "fuse/fs_names.h"
 
-#define BLOCK_SIZE_BYTES 4096
-
 int fs_statfs(struct fs *fs, struct statvfs *ret_statvfs)
 {
     uint64_t total, free_bytes, available, next;
@@ -22,11 +20,11 @@ int fs_statfs(struct fs *fs, struct statvfs *ret_statvfs)
 
     /* Inodes are as many as there are numbers; used ones are those that were ever given out. */
     *ret_statvfs = (struct statvfs){
-        .f_bsize = BLOCK_SIZE_BYTES,
-        .f_frsize = BLOCK_SIZE_BYTES,
-        .f_blocks = total / BLOCK_SIZE_BYTES,
-        .f_bfree = free_bytes / BLOCK_SIZE_BYTES,
-        .f_bavail = available / BLOCK_SIZE_BYTES,
+        .f_bsize = FS_BLOCK_SIZE,
+        .f_frsize = FS_BLOCK_SIZE,
+        .f_blocks = total / FS_BLOCK_SIZE,
+        .f_bfree = free_bytes / FS_BLOCK_SIZE,
+        .f_bavail = available / FS_BLOCK_SIZE,
         .f_files = FS_INO_MAX,
         .f_ffree = FS_INO_MAX + 1 - next,
         .f_favail = FS_INO_MAX + 1 - next,

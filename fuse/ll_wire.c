@@ -17,8 +17,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define LL_WIRE_BLOCK_SIZE 4096
-
 /* Copy the fixed part that follows the header: false when the request is shorter. */
 static bool ll_wire_body(const void *request, size_t size, void *to, size_t to_size)
 {
@@ -85,7 +83,7 @@ static void ll_wire_fill_attribute(const struct fs_attribute *attribute, struct 
         .uid = attribute->uid,
         .gid = attribute->gid,
         .rdev = (uint32_t)attribute->rdev,
-        .blksize = LL_WIRE_BLOCK_SIZE,
+        .blksize = FS_BLOCK_SIZE,
     };
     ll_wire_fill_time(&attribute->atime, &ret->atime, &ret->atimensec);
     ll_wire_fill_time(&attribute->mtime, &ret->mtime, &ret->mtimensec);
@@ -235,7 +233,7 @@ static void ll_wire_statx(struct ll *ll, const struct fuse_in_header *header)
     out = (struct ll_wire_statx_out){
         .valid_s = (uint64_t)ll_attribute_timeout(&entry),
         .mask = STATX_BASIC_STATS | STATX_BTIME,
-        .block_size = LL_WIRE_BLOCK_SIZE,
+        .block_size = FS_BLOCK_SIZE,
         .nlink = attribute->nlink,
         .uid = attribute->uid,
         .gid = attribute->gid,

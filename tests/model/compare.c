@@ -63,19 +63,33 @@ void compare_attribute(const struct fs_attribute *attribute, const struct refere
         expect_equal(attribute->blocks_512, (reference_mapped(inode) + 4095) / 4096 * 8);
 }
 
+/* Is any byte of the block mapped that holds `offset`? */
+static bool is_block_mapped(const struct reference_inode *inode, size_t offset)
+{
+    size_t start = offset - offset % FS_BLOCK_SIZE;
+
+    for (size_t i = start; i < start + FS_BLOCK_SIZE && i < inode->size; i++) {
+        if (inode->mapped[i])
+            return true;
+    }
+    return false;
+}
+
 static void compare_holes(struct fs *fs, uint64_t node, uint64_t handle,
                           const struct reference_inode *inode)
 {
     size_t offset = 0;
 
     while (offset < inode->size) {
-        bool mapped = inode->mapped[offset];
+        bool mapped = is_block_mapped(inode, offset);
         size_t end = offset;
         int64_t data = fs_seek(fs, node, handle, offset, SEEK_DATA);
         int64_t hole = fs_seek(fs, node, handle, offset, SEEK_HOLE);
 
-        while (end < inode->size && inode->mapped[end] == mapped)
-            end++;
+        while (end < inode->size && is_block_mapped(inode, end) == mapped)
+            end += FS_BLOCK_SIZE;
+        if (end > inode->size)
+            end = inode->size;
         if (mapped) {
             expect_equal(data, offset);
             expect_equal(hole, end);
