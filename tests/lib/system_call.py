@@ -42,6 +42,23 @@ def unix_socket(path):
         end.bind(path)
 
 
+def open_by_handle(path):
+    """Open what `path` names by the handle that an NFS server would keep."""
+    size = 128
+    handle = ctypes.create_string_buffer(8 + size)
+    ctypes.memmove(handle, size.to_bytes(4, sys.byteorder), 4)
+    mount = ctypes.c_int()
+    if libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), handle, ctypes.byref(mount), 0):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = libc.open_by_handle_at(directory, handle, os.O_RDONLY)
+    if descriptor < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    os.read(descriptor, 1)
+
+
 CALLS = {
     "mkdir": lambda path: os.mkdir(path),
     "rmdir": lambda path: os.rmdir(path),
@@ -68,6 +85,7 @@ CALLS = {
     "chown": lambda path, uid, gid: os.lchown(path, int(uid), int(gid)),
     "utime": lambda path: os.utime(path, ns=(1, 1)),
     "stat": lambda path: os.lstat(path),
+    "by_handle": open_by_handle,
     "readlink": lambda path: os.readlink(path),
     "list": lambda path: os.listdir(path),
     "getxattr": lambda path, name: os.getxattr(path, name),
