@@ -3,7 +3,7 @@
 # mount(8) with both type names, a line of fstab, its options as seen by the kernel, and remounting.
 # In a mount namespace of its own, where /sbin also holds the helpers: the machine's is not touched.
 if [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE:-}" ]; then
-    IN_NAMESPACE=1 exec unshare --mount "$0" "$@"
+    IN_NAMESPACE=1 exec unshare --mount --propagation slave "$0" "$@"
 fi
 . "$(dirname "$0")/../lib/mount.sh"
 require_root

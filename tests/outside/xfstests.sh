@@ -10,7 +10,7 @@ if [ "${1:-list}" = list ]; then
     exit
 fi
 if [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE:-}" ]; then
-    IN_NAMESPACE=1 exec unshare --mount "$0" "$@"
+    IN_NAMESPACE=1 exec unshare --mount --propagation slave "$0" "$@"
 fi
 . "$(dirname "$0")/../lib/mount.sh"
 require_root
