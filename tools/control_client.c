@@ -14,6 +14,7 @@
 
 #include "engine/base/bytes.h"
 #include "fuse/control_protocol.h"
+#include "tools/exit_code.h"
 #include "tools/output.h"
 
 /* More than any honest daemon sends. */
@@ -117,8 +118,11 @@ static int control_talk(const char *path, const char *text, json_t **ret_reply,
     json_t *reply = NULL;
     int code;
 
-    if (descriptor < 0)
-        return control_explain(-errno, path, error);
+    if (descriptor < 0) {
+        code = -errno;
+        (void)control_explain(code, path, error);
+        return code == -ENOENT || code == -ENOTDIR ? -ENOTTY : code;
+    }
     code = control_transfer(descriptor, text, strlen(text), &bytes);
     (void)close(descriptor);
     if (code < 0) {
@@ -147,6 +151,11 @@ int control_call(const char *path, json_t *request, json_t **ret_reply,
     code = control_talk(path, text, ret_reply, error);
     free(text);
     return code;
+}
+
+enum exit_code control_exit_code(int error)
+{
+    return error == 0 ? EXIT_CODE_OK : error == -ENOTTY ? EXIT_CODE_NO_STORE : EXIT_CODE_FAILED;
 }
 
 int control_call_or_complain(const char *path, json_t *request, const char *what,

@@ -180,5 +180,7 @@ int command_mkfs(int argc, char **argv)
         return mkfs_complain(arguments.path, error);
     if (!arguments.options.dry_run)
         mkfs_report(&arguments);
+    else if (!arguments.options.quiet)
+        (void)printf("would make a store in %s\n", arguments.path);
     return EXIT_CODE_OK;
 }

@@ -264,6 +264,9 @@ static int mount_run(struct mount_arguments *arguments)
                    ? EXIT_CODE_OK
                    : remount_run(&arguments->options, arguments->mount_point);
     status = mount_prepare(arguments);
+    if (status == 0 && arguments->common.dry_run && !arguments->common.quiet)
+        (void)printf("would mount %s on %s\n", arguments->options.store,
+                     arguments->options.mount_point);
     if (status != 0 || arguments->fake || arguments->common.dry_run)
         return status;
     if (arguments->common.verbose > 0)

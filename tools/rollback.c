@@ -65,9 +65,11 @@ static int rollback_preview(const struct rollback_arguments *arguments)
 {
     json_int_t count;
     json_t *reply;
+    int error;
 
-    if (rollback_call(arguments, "snapshot_diff", "from", &reply) < 0)
-        return EXIT_CODE_FAILED;
+    error = rollback_call(arguments, "snapshot_diff", "from", &reply);
+    if (error < 0)
+        return (int)control_exit_code(error);
     count = json_integer_value(json_object_get(reply, "count"));
     json_decref(reply);
     if (arguments->common.json)
@@ -83,9 +85,11 @@ static int rollback_run(const struct rollback_arguments *arguments)
 {
     char before[SNAPSHOT_NAME_SIZE_MAX + 1];
     json_t *reply;
+    int error;
 
-    if (rollback_call(arguments, "rollback", "name", &reply) < 0)
-        return EXIT_CODE_FAILED;
+    error = rollback_call(arguments, "rollback", "name", &reply);
+    if (error < 0)
+        return (int)control_exit_code(error);
     (void)json_object_del(reply, "ok");
     if (arguments->common.json) {
         output_json(reply);

@@ -79,25 +79,142 @@ void snapshot_print_name(const json_t *object)
         (void)fwrite(name, 1, (size_t)size, stdout);
 }
 
+/* What an errno says of a snapshot. */
+static const char *snapshot_explain(int error, const char *text)
+{
+    switch (error) {
+    case -ENOENT:
+        return "no such snapshot";
+    case -EEXIST:
+        return "there is one of that name";
+    case -EINVAL:
+        return "a name is 1 to 255 bytes without '/', and not '.' or '..'";
+    default:
+        return text;
+    }
+}
+
+int snapshot_call(const struct snapshot_arguments *arguments, json_t *request, const char *what,
+                  const char *name, json_t **ret_reply)
+{
+    char text[CONTROL_ERROR_SIZE];
+    int error = control_call(arguments->words[0], request, ret_reply, text);
+
+    if (error < 0)
+        output_error("cannot %s%s%s: %s", what, name != NULL ? " " : "", name != NULL ? name : "",
+                     snapshot_explain(error, text));
+    return (int)control_exit_code(error);
+}
+
+/* ---- names, for -n ---- */
+
+static int snapshot_fetch_names(const struct snapshot_arguments *arguments, json_t **ret_reply)
+{
+    return snapshot_call(arguments, snapshot_request("snapshot_list"), "list the snapshots", NULL,
+                         ret_reply);
+}
+
+static bool snapshot_is_listed(const json_t *reply, const char *name)
+{
+    const json_t *list = json_object_get(reply, "snapshots"), *object;
+    char listed[SNAPSHOT_NAME_SIZE_MAX + 1];
+    size_t index;
+
+    json_array_foreach(list, index, object)
+    {
+        int size = control_json_get_bytes(object, "name", listed, sizeof listed);
+
+        if (size >= 0 && (size_t)size == strlen(name) && memcmp(listed, name, (size_t)size) == 0)
+            return true;
+    }
+    return false;
+}
+
+int snapshot_check_known(const struct snapshot_arguments *arguments, const char *const *names,
+                         size_t count)
+{
+    json_t *reply;
+    int status = snapshot_fetch_names(arguments, &reply);
+
+    if (status != EXIT_CODE_OK)
+        return status;
+    for (size_t i = 0; i < count; i++) {
+        if (!snapshot_is_listed(reply, names[i])) {
+            output_error("no such snapshot: %s", names[i]);
+            status = EXIT_CODE_FAILED;
+        }
+    }
+    json_decref(reply);
+    return status;
+}
+
+int snapshot_check_new(const struct snapshot_arguments *arguments, const char *name)
+{
+    int error = snapshot_name_check(slice_of_string(name)), status;
+    json_t *reply;
+
+    if (error < 0) {
+        output_error("%s: %s", name, snapshot_explain(error, error_text(error)));
+        return EXIT_CODE_FAILED;
+    }
+    status = snapshot_fetch_names(arguments, &reply);
+    if (status != EXIT_CODE_OK)
+        return status;
+    if (snapshot_is_listed(reply, name)) {
+        output_error("%s: there is one of that name", name);
+        status = EXIT_CODE_FAILED;
+    }
+    json_decref(reply);
+    return status;
+}
+
 /* ---- create ---- */
+
+static int snapshot_create_preview(const struct snapshot_arguments *arguments)
+{
+    const char *name = arguments->count > 1 ? arguments->words[1] : NULL;
+    json_t *reply;
+    int status;
+
+    if (name != NULL) {
+        status = snapshot_check_new(arguments, name);
+    } else {
+        status = snapshot_fetch_names(arguments, &reply);
+        if (status == EXIT_CODE_OK)
+            json_decref(reply);
+    }
+    if (status != EXIT_CODE_OK || arguments->common.quiet)
+        return status;
+    if (arguments->common.json)
+        output_json(json_pack("{s:b}", "dry_run", 1));
+    else
+        (void)printf("would create %s\n", name != NULL ? name : "a snapshot named after the time");
+    return status;
+}
 
 static int snapshot_create_and_wait(const struct snapshot_arguments *arguments, json_t **ret_reply)
 {
     json_t *request = snapshot_request("snapshot_create"), *created = NULL;
-    int error;
+    const char *name = arguments->count > 1 ? arguments->words[1] : NULL;
+    int status;
 
-    if (arguments->count > 1)
-        (void)snapshot_set_name(request, "name", arguments->words[1]);
+    /* Not what the daemon is asked when it shall choose one. */
+    if (name != NULL && name[0] == '\0') {
+        json_decref(request);
+        output_error("cannot create snapshot: %s", snapshot_explain(-EINVAL, NULL));
+        return EXIT_CODE_FAILED;
+    }
+    if (name != NULL)
+        (void)snapshot_set_name(request, "name", name);
     if (arguments->tags != NULL)
         (void)json_object_set(request, "tags", arguments->tags);
-    error = control_call_or_complain(arguments->words[0], request, "create the snapshot", &created);
-    if (error < 0)
-        return error;
+    status = snapshot_call(arguments, request, "create snapshot", name, &created);
+    if (status != EXIT_CODE_OK)
+        return status;
     request = snapshot_request("snapshot_wait");
     (void)json_object_set(request, "id", json_object_get(created, "id"));
     json_decref(created);
-    return control_call_or_complain(arguments->words[0], request, "complete the snapshot",
-                                    ret_reply);
+    return snapshot_call(arguments, request, "complete snapshot", name, ret_reply);
 }
 
 static int snapshot_create_run(int argc, char **argv)
@@ -116,17 +233,15 @@ static int snapshot_create_run(int argc, char **argv)
         .children = snapshot_common_children,
     };
     struct snapshot_arguments arguments = {.minimum = 1, .maximum = 2, .missing = "MNT"};
-    json_t *reply;
-    int error = 0;
+    json_t *reply = NULL;
+    int status;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
-    if (!arguments.common.dry_run)
-        error = snapshot_create_and_wait(&arguments, &reply);
+    status = arguments.common.dry_run ? snapshot_create_preview(&arguments)
+                                      : snapshot_create_and_wait(&arguments, &reply);
     json_decref(arguments.tags);
-    if (error < 0)
-        return EXIT_CODE_FAILED;
-    if (arguments.common.dry_run)
-        return EXIT_CODE_OK;
+    if (status != EXIT_CODE_OK || arguments.common.dry_run)
+        return status;
     if (arguments.common.json) {
         (void)json_object_del(reply, "ok");
         output_json(reply);
@@ -185,10 +300,12 @@ static int snapshot_delete_preview(const struct snapshot_arguments *arguments)
     json_t *reply;
     int status;
 
-    if (control_call_or_complain(arguments->words[0],
-                                 snapshot_request_names("snapshot_usage", arguments),
-                                 "measure the snapshots", &reply) < 0)
-        return EXIT_CODE_FAILED;
+    status = snapshot_check_known(arguments, arguments->words + 1, arguments->count - 1);
+    if (status == EXIT_CODE_OK)
+        status = snapshot_call(arguments, snapshot_request_names("snapshot_usage", arguments),
+                               "measure the snapshots", NULL, &reply);
+    if (status != EXIT_CODE_OK)
+        return status;
     status = snapshot_report_held(json_object_get(reply, "held"));
     (void)json_object_del(reply, "ok");
     if (arguments->common.json) {
@@ -240,18 +357,34 @@ static int snapshot_delete_run(int argc, char **argv)
     static struct snapshot_arguments arguments = {
         .minimum = 2, .maximum = SNAPSHOT_WORDS_MAX, .missing = "MNT or NAME"};
     json_t *reply;
+    int status;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
     if (arguments.common.dry_run)
         return snapshot_delete_preview(&arguments);
-    if (control_call_or_complain(arguments.words[0],
-                                 snapshot_request_names("snapshot_delete", &arguments),
-                                 "delete snapshots", &reply) < 0)
-        return EXIT_CODE_FAILED;
+    status = snapshot_call(&arguments, snapshot_request_names("snapshot_delete", &arguments),
+                           "delete snapshots", NULL, &reply);
+    if (status != EXIT_CODE_OK)
+        return status;
     return snapshot_report_results(&arguments, reply, "delete", "deleted");
 }
 
 /* ---- rename ---- */
+
+static int snapshot_rename_preview(const struct snapshot_arguments *arguments)
+{
+    int status = snapshot_check_known(arguments, arguments->words + 1, 1);
+
+    if (status == EXIT_CODE_OK && strcmp(arguments->words[1], arguments->words[2]) != 0)
+        status = snapshot_check_new(arguments, arguments->words[2]);
+    if (status != EXIT_CODE_OK || arguments->common.quiet)
+        return status;
+    if (arguments->common.json)
+        output_json(json_pack("{s:b}", "dry_run", 1));
+    else
+        (void)printf("would rename %s to %s\n", arguments->words[1], arguments->words[2]);
+    return status;
+}
 
 static int snapshot_rename_run(int argc, char **argv)
 {
@@ -264,15 +397,17 @@ static int snapshot_rename_run(int argc, char **argv)
     struct snapshot_arguments arguments = {
         .minimum = 3, .maximum = 3, .missing = "MNT, FROM or TO"};
     json_t *request, *reply;
+    int status;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
     if (arguments.common.dry_run)
-        return EXIT_CODE_OK;
+        return snapshot_rename_preview(&arguments);
     request = snapshot_request("snapshot_rename");
     (void)snapshot_set_name(request, "from", arguments.words[1]);
     (void)snapshot_set_name(request, "to", arguments.words[2]);
-    if (control_call_or_complain(arguments.words[0], request, "rename the snapshot", &reply) < 0)
-        return EXIT_CODE_FAILED;
+    status = snapshot_call(&arguments, request, "rename snapshot", arguments.words[1], &reply);
+    if (status != EXIT_CODE_OK)
+        return status;
     json_decref(reply);
     if (arguments.common.json)
         output_json(json_pack("{s:b}", "renamed", 1));

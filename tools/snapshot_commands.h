@@ -41,6 +41,17 @@ json_t *snapshot_request(const char *verb);
 json_t *snapshot_request_names(const char *verb, const struct snapshot_arguments *arguments);
 int snapshot_set_name(json_t *object, const char *key, const char *name);
 
+/* Ask the mount of the first word. When that fails, "cannot <what> <name>: ..." is printed (name may
+ * be NULL). The exit status; EXIT_CODE_OK: *ret_reply is to be freed. */
+int snapshot_call(const struct snapshot_arguments *arguments, json_t *request, const char *what,
+                  const char *name, json_t **ret_reply);
+
+/* For -n: are there snapshots of these names, or none of this one? Complaints are printed. The exit
+ * status. */
+int snapshot_check_known(const struct snapshot_arguments *arguments, const char *const *names,
+                         size_t count);
+int snapshot_check_new(const struct snapshot_arguments *arguments, const char *name);
+
 /* Write a name that came in a reply, byte for byte. */
 void snapshot_print_name(const json_t *object);
 /* "would free ...", of a reply with "freed_bytes". */

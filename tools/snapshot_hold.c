@@ -2,12 +2,14 @@
 /*
  * snapshot_hold.c - varve snapshot hold and release
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "tools/control_client.h"
 #include "tools/exit_code.h"
+#include "tools/output.h"
 #include "tools/snapshot_commands.h"
 
 #define OWNER_DEFAULT "user"
@@ -60,6 +62,20 @@ static error_t hold_parse(int key, char *argument, struct argp_state *state)
     }
 }
 
+static int hold_preview(const struct snapshot_arguments *words, const char *what)
+{
+    int status = snapshot_check_known(words, words->words + 1, words->count - 1);
+
+    if (status != EXIT_CODE_OK || words->common.quiet)
+        return status;
+    if (words->common.json)
+        output_json(json_pack("{s:b}", "dry_run", 1));
+    else
+        for (size_t i = 1; i < words->count; i++)
+            (void)printf("would %s %s\n", what, words->words[i]);
+    return status;
+}
+
 static int hold_run(int argc, char **argv, const struct argp *argp, const char *verb,
                     const char *what, const char *done)
 {
@@ -68,16 +84,18 @@ static int hold_run(int argc, char **argv, const struct argp *argp, const char *
         .owner = OWNER_DEFAULT,
     };
     json_t *request, *reply;
+    int status;
 
     command_parse(argp, argc, argv, EXIT_CODE_USAGE, &arguments);
     if (arguments.words.common.dry_run)
-        return EXIT_CODE_OK;
+        return hold_preview(&arguments.words, what);
     request = snapshot_request_names(verb, &arguments.words);
     (void)snapshot_set_name(request, "owner", arguments.owner);
     if (arguments.expires_s != 0)
         (void)json_object_set_new(request, "expires", json_integer(arguments.expires_s));
-    if (control_call_or_complain(arguments.words.words[0], request, what, &reply) < 0)
-        return EXIT_CODE_FAILED;
+    status = snapshot_call(&arguments.words, request, what, NULL, &reply);
+    if (status != EXIT_CODE_OK)
+        return status;
     return snapshot_report_results(&arguments.words, reply, what, done);
 }
 

@@ -132,9 +132,10 @@ int snapshot_prune_run(int argc, char **argv)
     int status;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
-    if (control_call_or_complain(arguments.words.words[0], prune_request(&arguments),
-                                 "prune the snapshots", &reply) < 0)
-        return EXIT_CODE_FAILED;
+    status = snapshot_call(&arguments.words, prune_request(&arguments), "prune the snapshots", NULL,
+                           &reply);
+    if (status != EXIT_CODE_OK)
+        return status;
     status = prune_report(&arguments, reply);
     json_decref(reply);
     json_decref(arguments.words.tags);

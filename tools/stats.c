@@ -178,11 +178,13 @@ int command_stats(int argc, char **argv)
     };
     struct stats_arguments arguments = {0};
     json_t *reply;
+    int error;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
-    if (control_call_or_complain(arguments.path, json_pack("{s:s}", "verb", "stats"),
-                                 "read the numbers", &reply) < 0)
-        return EXIT_CODE_FAILED;
+    error = control_call_or_complain(arguments.path, json_pack("{s:s}", "verb", "stats"),
+                                     "read the numbers", &reply);
+    if (error < 0)
+        return (int)control_exit_code(error);
     if (arguments.common.json) {
         (void)json_object_del(reply, "ok");
         output_json(reply);

@@ -2,6 +2,8 @@
 /*
  * sync.c - varve sync, flush and compact: one request each, nothing to print
  */
+#include <stdio.h>
+
 #include "tools/command.h"
 #include "tools/control_client.h"
 #include "tools/exit_code.h"
@@ -46,13 +48,21 @@ static int sync_run(int argc, char **argv, const char *verb, const char *documen
     };
     struct sync_arguments arguments = {0};
     json_t *reply;
+    int error;
 
     command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
-    if (arguments.options.dry_run)
+    /* Where it would be done, and that it could. */
+    error = control_call_or_complain(
+        arguments.path, json_pack("{s:s}", "verb", arguments.options.dry_run ? "stats" : verb),
+        verb, &reply);
+    if (error < 0)
+        return (int)control_exit_code(error);
+    if (arguments.options.dry_run) {
+        json_decref(reply);
+        if (!arguments.options.quiet)
+            (void)printf("would %s %s\n", verb, arguments.path);
         return EXIT_CODE_OK;
-    if (control_call_or_complain(arguments.path, json_pack("{s:s}", "verb", verb), verb, &reply) <
-        0)
-        return EXIT_CODE_FAILED;
+    }
     if (arguments.options.json)
         output_json(reply);
     else

@@ -143,6 +143,8 @@ static int umount_run(const struct umount_arguments *arguments, const struct mou
 
     if (error == 0 && !arguments->common.dry_run)
         error = umount_mount(mount, &daemon);
+    else if (error == 0 && !arguments->common.quiet)
+        (void)printf("would unmount %s\n", mount->mount_point);
     free(daemon.store);
     return error < 0 || (daemon.alive && !daemon.synced) ? EXIT_CODE_FAILED : EXIT_CODE_OK;
 }

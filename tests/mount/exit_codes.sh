@@ -38,11 +38,13 @@ expect_status 1 "$varve" mount "$store" "$store/tmp"
 expect_complaint 'in the store'
 
 # Where no mount is.
-for verb in umount sync stats flush compact; do
-    expect_status 1 "$varve" $verb "$mnt"
+expect_status 1 "$varve" umount "$mnt"
+expect_complaint "$mnt"
+for verb in sync stats flush compact; do
+    expect_status 10 "$varve" $verb "$mnt"
     expect_complaint "$mnt"
 done
-expect_status 1 "$varve" snapshot create "$mnt"
+expect_status 10 "$varve" snapshot create "$mnt"
 expect_complaint "$mnt"
 expect_status 1 "$varve" umount "$directory/missing"
 expect_complaint "$directory/missing"
@@ -54,7 +56,7 @@ expect_status 0 "$varve" sync "$mnt"
 expect_status 0 "$varve" snapshot create "$mnt" one
 expect_equal 'output' "$output" one
 expect_status 1 "$varve" snapshot create "$mnt" one
-expect_complaint 'exists'
+expect_complaint 'one of that name'
 expect_status 1 "$varve" snapshot delete "$mnt" none
 expect_complaint none
 expect_status 0 "$varve" snapshot create -q "$mnt" two

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 240
-# A tree that changes daily, its snapshots carried away by rsync -aHX, counted by du, stored by tar:
+# A tree that changes daily, its snapshots carried away by rsync -aH, counted by du, stored by tar:
 # a few days of what tests/bench/snapshot_chain does for a month.
 . "$(dirname "$0")/../lib/mount.sh"
 
