@@ -72,6 +72,7 @@ struct blob_writer {
     uint8_t *buffer_memory;      /* of the buffers and of `bounce` */
     struct buffer pieces;        /* what blob_writer_take_pieces() handed out */
     _Atomic uint64_t lowest_id;  /* of the list; UINT64_MAX: empty */
+    struct codec_history history;
 
     struct lock lock;       /* LOCK_RANK_BLOB */
     pthread_cond_t work;    /* for the thread */

@@ -162,7 +162,8 @@ static int encode_frame(struct blob_writer *writer, const uint8_t *data, uint32_
             return -ENOMEM;
         if (size >= BLOCKING_SIZE)
             blocking_enter();
-        stored_size = codec_compress(scratch, size, data, size, writer->options.compression_level);
+        stored_size = codec_compress(scratch, size, data, size, writer->options.compression_level,
+                                     &writer->history);
         if (stored_size < 0)
             return (int)stored_size;
         frame->stored = scratch;

@@ -23,7 +23,7 @@ int table_section_encode(struct slice raw, enum table_section_kind kind, uint64_
     if (error < 0)
         return error;
     if (level != 0 && raw.size > 0) {
-        ptrdiff_t compressed = codec_compress(to->data, room, raw.data, raw.size, level);
+        ptrdiff_t compressed = codec_compress(to->data, room, raw.data, raw.size, level, NULL);
 
         if (compressed < 0)
             return (int)compressed;

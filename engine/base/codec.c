@@ -94,12 +94,14 @@ size_t codec_bound(size_t size)
  * as it is in the end. Bytes that are far from equally frequent compress by that alone. Where they
  * are about equally frequent only repeated strings can pay, and those the fastest level finds too,
  * at 1,200 to 2,000 MB/s. Both looks are at the whole input: its beginning says little of the rest.
+ * A stream of such data fails that trial every time; so what has failed is tried less often.
  */
 #define TRIAL_LEVEL    (-5)
 #define TRIAL_SIZE_MIN ((size_t)2048) /* of less the frequencies say nothing */
 #define SAMPLE_PIECE   ((size_t)32)
 #define SAMPLE_PIECES  ((size_t)32)
 #define BYTE_VALUES    ((uint64_t)256)
+#define UNTRIED_MAX    15U
 
 /* log2(count) in 256ths, straight between the powers of two: at most 22 too little. */
 static uint32_t log2_256ths(uint32_t count)
@@ -135,14 +137,50 @@ static bool bytes_are_evenly_spread(const uint8_t *from, size_t size)
     return entropy > 7 * 256 + 256 / 20; /* 7 bits of 8 are what pays */
 }
 
-static bool may_pay(ZSTD_CCtx *context, void *to, size_t room, const void *from, size_t size)
+/* Take one of the inputs that are not tried; exact counts do not matter. */
+static bool history_skips(struct codec_history *history)
 {
-    if (size < TRIAL_SIZE_MIN || !bytes_are_evenly_spread(from, size))
-        return true;
-    return !ZSTD_isError(ZSTD_compressCCtx(context, to, room, from, size, TRIAL_LEVEL));
+    unsigned untried;
+
+    if (history == NULL)
+        return false;
+    untried = atomic_load_explicit(&history->untried, memory_order_relaxed);
+    if (untried == 0)
+        return false;
+    atomic_store_explicit(&history->untried, untried - 1, memory_order_relaxed);
+    return true;
 }
 
-ptrdiff_t codec_compress(void *to, size_t room, const void *from, size_t size, int level)
+static void history_note(struct codec_history *history, bool paid)
+{
+    unsigned failures;
+
+    if (history == NULL)
+        return;
+    failures = atomic_load_explicit(&history->failures, memory_order_relaxed);
+    failures = paid ? 0 : failures + 1;
+    if ((1U << failures) - 1 > UNTRIED_MAX)
+        failures--;
+    atomic_store_explicit(&history->failures, failures, memory_order_relaxed);
+    atomic_store_explicit(&history->untried, (1U << failures) - 1, memory_order_relaxed);
+}
+
+static bool may_pay(ZSTD_CCtx *context, void *to, size_t room, const void *from, size_t size,
+                    struct codec_history *history)
+{
+    bool paid;
+
+    if (size < TRIAL_SIZE_MIN || !bytes_are_evenly_spread(from, size))
+        return true;
+    if (history_skips(history))
+        return false;
+    paid = !ZSTD_isError(ZSTD_compressCCtx(context, to, room, from, size, TRIAL_LEVEL));
+    history_note(history, paid);
+    return paid;
+}
+
+ptrdiff_t codec_compress(void *to, size_t room, const void *from, size_t size, int level,
+                         struct codec_history *history)
 {
     size_t useful_size = size - size / 8;
     ZSTD_CCtx *context;
@@ -156,7 +194,7 @@ ptrdiff_t codec_compress(void *to, size_t room, const void *from, size_t size, i
     /* With no more room than what pays, zstd gives up early on what does not compress. */
     if (room > useful_size)
         room = useful_size;
-    if (level > TRIAL_LEVEL && !may_pay(context, to, room, from, size))
+    if (level > TRIAL_LEVEL && !may_pay(context, to, room, from, size, history))
         return 0;
     stored_size = ZSTD_compressCCtx(context, to, room, from, size, level);
     if (ZSTD_isError(stored_size))

@@ -62,7 +62,7 @@ static void what_is_compressed_comes_back(void **state)
         fill_text(data, sizes[s], &random);
         for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
             ptrdiff_t count =
-                codec_compress(stored, codec_bound(sizes[s]), data, sizes[s], levels[l]);
+                codec_compress(stored, codec_bound(sizes[s]), data, sizes[s], levels[l], NULL);
 
             assert_true(count > 0);
             assert_true((size_t)count < sizes[s] - sizes[s] / 8);
@@ -83,16 +83,16 @@ static void what_does_not_pay_is_zero(void **state)
 
     (void)state;
     fill_random(data, sizeof data, &random);
-    assert_int_equal(codec_compress(stored, sizeof stored, data, sizeof data, 1), 0);
-    assert_int_equal(codec_compress(stored, sizeof stored, data, 1, 1), 0);
-    assert_int_equal(codec_compress(stored, sizeof stored, data, 0, 1), 0);
+    assert_int_equal(codec_compress(stored, sizeof stored, data, sizeof data, 1, NULL), 0);
+    assert_int_equal(codec_compress(stored, sizeof stored, data, 1, 1, NULL), 0);
+    assert_int_equal(codec_compress(stored, sizeof stored, data, 0, 1, NULL), 0);
 
     /* Random but for a twentieth: smaller than before, yet by less than an eighth. */
     memset(data, 0, sizeof data / 20);
-    assert_int_equal(codec_compress(stored, sizeof stored, data, sizeof data, 1), 0);
+    assert_int_equal(codec_compress(stored, sizeof stored, data, sizeof data, 1, NULL), 0);
     /* By more than an eighth. */
     memset(data, 0, sizeof data / 4);
-    assert_true(codec_compress(stored, sizeof stored, data, sizeof data, 1) > 0);
+    assert_true(codec_compress(stored, sizeof stored, data, sizeof data, 1, NULL) > 0);
 }
 
 /* Nothing that would pay may be given up unseen: few values, repeats far apart, a useful end. */
@@ -104,20 +104,50 @@ static void what_pays_is_found_however_random_it_looks(void **state)
 
     (void)state;
     fill_random(data, SIZE, &random);
-    assert_int_equal(codec_compress(stored, SIZE, data, SIZE, 1), 0);
+    assert_int_equal(codec_compress(stored, SIZE, data, SIZE, 1, NULL), 0);
     memcpy(data + SIZE / 2, data, SIZE / 2);
-    assert_true(codec_compress(stored, SIZE, data, SIZE, 1) > 0);
+    assert_true(codec_compress(stored, SIZE, data, SIZE, 1, NULL) > 0);
 
     fill_random(data, SIZE, &random);
     fill_text(data + SIZE / 2, SIZE / 2, &random);
-    assert_true(codec_compress(stored, SIZE, data, SIZE, 1) > 0);
+    assert_true(codec_compress(stored, SIZE, data, SIZE, 1, NULL) > 0);
 
     for (size_t size = 1024; size <= SIZE; size *= 4) {
         fill_random(data, size, &random);
         for (size_t i = 0; i < size; i++)
             data[i] &= 63;
-        assert_true(codec_compress(stored, SIZE, data, size, 1) > 0);
+        assert_true(codec_compress(stored, SIZE, data, size, 1, NULL) > 0);
     }
+    free(data);
+    free(stored);
+}
+
+/* After a stream that does not compress, data that looks like it is tried again soon. */
+static void what_failed_is_tried_less_often_but_is_tried(void **state)
+{
+    enum { SIZE = 64 * 1024 };
+    uint64_t random = seed_start(__func__);
+    uint8_t *data = allocate(SIZE), *stored = allocate(SIZE);
+    struct codec_history history = {0};
+    unsigned given_up = 0;
+
+    (void)state;
+    fill_random(data, SIZE, &random);
+    for (unsigned i = 0; i < (1 + 1) + (1 + 3) + (1 + 7) + 1; i++)
+        assert_int_equal(codec_compress(stored, SIZE, data, SIZE, 1, &history), 0);
+    memcpy(data + SIZE / 2, data, SIZE / 2);
+    while (codec_compress(stored, SIZE, data, SIZE, 1, &history) == 0)
+        assert_true(++given_up <= 15);
+    assert_int_equal(given_up, 15);
+    for (unsigned i = 0; i < 20; i++)
+        assert_true(codec_compress(stored, SIZE, data, SIZE, 1, &history) > 0);
+
+    /* What does not look like it is not concerned. */
+    fill_random(data, SIZE, &random);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(codec_compress(stored, SIZE, data, SIZE, 1, &history), 0);
+    fill_text(data, SIZE, &random);
+    assert_true(codec_compress(stored, SIZE, data, SIZE, 1, &history) > 0);
     free(data);
     free(stored);
 }
@@ -130,11 +160,11 @@ static void too_little_room_is_zero_and_is_not_overrun(void **state)
 
     (void)state;
     fill_text(data, sizeof data, &random);
-    needed = codec_compress(stored, sizeof stored, data, sizeof data, 1);
+    needed = codec_compress(stored, sizeof stored, data, sizeof data, 1, NULL);
     assert_true(needed > 0);
     for (size_t room = 0; room < (size_t)needed; room += 1 + room / 7) {
         memset(stored, 0xa5, sizeof stored);
-        assert_int_equal(codec_compress(stored, room, data, sizeof data, 1), 0);
+        assert_int_equal(codec_compress(stored, room, data, sizeof data, 1, NULL), 0);
         for (size_t i = room; i < sizeof stored; i++)
             assert_int_equal(stored[i], 0xa5);
     }
@@ -148,7 +178,7 @@ static void another_size_than_the_stored_one_is_corrupt(void **state)
 
     (void)state;
     fill_text(data, sizeof data, &random);
-    count = codec_compress(stored, sizeof stored, data, sizeof data, 1);
+    count = codec_compress(stored, sizeof stored, data, sizeof data, 1, NULL);
     assert_true(count > 0);
     assert_int_equal(codec_decompress(back, sizeof data - 1, stored, (size_t)count), ERROR_CORRUPT);
     assert_int_equal(codec_decompress(back, sizeof data + 1, stored, (size_t)count), ERROR_CORRUPT);
@@ -166,7 +196,7 @@ static void hostile_input_is_refused_or_harmless(void **state)
 
     (void)state;
     fill_text(data, 4096, &random);
-    count = codec_compress(room, 4096, data, 4096, 1);
+    count = codec_compress(room, 4096, data, 4096, 1, NULL);
     assert_true(count > 0);
     stored = allocate((size_t)count);
     for (int round = 0; round < 3000; round++) {
@@ -197,7 +227,7 @@ static void *thread_round_trips(void *argument)
         ptrdiff_t count;
 
         fill_text(data, sizeof data, &random);
-        count = codec_compress(stored, sizeof stored, data, sizeof data, 1);
+        count = codec_compress(stored, sizeof stored, data, sizeof data, 1, NULL);
         if (count <= 0 || codec_decompress(back, sizeof back, stored, (size_t)count) != 0 ||
             memcmp(back, data, sizeof back) != 0)
             return argument;
@@ -232,6 +262,7 @@ int main(void)
         cmocka_unit_test(what_is_compressed_comes_back),
         cmocka_unit_test(what_does_not_pay_is_zero),
         cmocka_unit_test(what_pays_is_found_however_random_it_looks),
+        cmocka_unit_test(what_failed_is_tried_less_often_but_is_tried),
         cmocka_unit_test(too_little_room_is_zero_and_is_not_overrun),
         cmocka_unit_test(another_size_than_the_stored_one_is_corrupt),
         cmocka_unit_test(hostile_input_is_refused_or_harmless),
