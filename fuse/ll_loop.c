@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -80,11 +81,14 @@ struct ll_loop {
     bool stopping, ended_called;
 
     struct ll_rings *rings_offered;
-    struct ll_rings *rings; /* NULL: the device carries everything */
-    struct ll_yield *yield; /* NULL: threads of rings never yield */
-    atomic_bool yielding;   /* those that lead rings do now */
-    uint64_t yields;        /* how often that began */
-    cpu_set_t cpus;         /* that the process was started with */
+    struct ll_rings *rings;  /* NULL: the device carries everything */
+    struct ll_yield *yield;  /* NULL: readers never yield */
+    atomic_bool yielding;    /* they do now */
+    atomic_int followed_cpu; /* without rings: where the reader stays then; -1: anywhere */
+    atomic_int caller;
+    atomic_uint_fast64_t caller_changes;
+    uint64_t yields; /* how often that began */
+    cpu_set_t cpus;  /* that the process was started with */
 
     atomic_uint_fast64_t requests, hand_overs;
 };
@@ -262,36 +266,102 @@ static void ll_worker_yield(struct ll_worker *worker, bool yields)
     }
 }
 
-void ll_loop_set_yielding(struct ll_loop *loop, bool yielding)
+/* Readers are the leaders of rings or, without, the leader of the device. */
+static uint32_t ll_loop_first_reader(const struct ll_loop *loop)
 {
+    return loop->rings != NULL ? DEVICE + 1 : DEVICE;
+}
+
+/* Of another thread, at once; it finds out itself before its next request. */
+static void ll_worker_release(const struct ll_worker *worker)
+{
+    ll_thread_set_policy(worker->thread_id, false);
+    if (worker->loop->rings == NULL)
+        (void)sched_setaffinity(worker->thread_id, sizeof worker->loop->cpus, &worker->loop->cpus);
+}
+
+void ll_loop_set_yielding(struct ll_loop *loop, bool yielding, int cpu)
+{
+    atomic_store_explicit(&loop->followed_cpu, cpu, memory_order_relaxed);
     if (atomic_load(&loop->yielding) == yielding)
         return;
     atomic_store(&loop->yielding, yielding);
     lock_acquire(&loop->lock);
     if (yielding)
         loop->yields++;
-    for (uint32_t i = 1; !yielding && i < loop->source_count; i++) {
-        const struct ll_worker *leader = loop->sources[i].leader;
-
-        if (leader != NULL)
-            ll_thread_set_policy(leader->thread_id, false);
+    for (uint32_t i = ll_loop_first_reader(loop); !yielding && i < loop->source_count; i++) {
+        if (loop->sources[i].leader != NULL)
+            ll_worker_release(loop->sources[i].leader);
     }
     lock_release(&loop->lock);
 }
 
-uint32_t ll_loop_ring_count(struct ll_loop *loop)
+uint32_t ll_loop_readers_max(struct ll_loop *loop)
 {
-    return ll_rings_count(loop->rings_offered);
+    return loop->rings_offered != NULL ? ll_rings_count(loop->rings_offered) : 1;
 }
 
-int ll_loop_ring_thread(struct ll_loop *loop, uint32_t index)
+int ll_loop_reader_thread(struct ll_loop *loop, uint32_t index)
 {
-    return atomic_load_explicit(&loop->sources[index + 1].thread_id, memory_order_relaxed);
+    uint32_t source = ll_loop_first_reader(loop) + index;
+
+    if (loop->rings == NULL && index > 0)
+        return 0;
+    return atomic_load_explicit(&loop->sources[source].thread_id, memory_order_relaxed);
+}
+
+bool ll_loop_uses_rings(struct ll_loop *loop)
+{
+    return loop->rings != NULL;
 }
 
 uint64_t ll_loop_requests(struct ll_loop *loop)
 {
     return atomic_load_explicit(&loop->requests, memory_order_relaxed);
+}
+
+int ll_loop_caller(struct ll_loop *loop, uint64_t *ret_changes)
+{
+    *ret_changes = atomic_load_explicit(&loop->caller_changes, memory_order_relaxed);
+    return atomic_load_explicit(&loop->caller, memory_order_relaxed);
+}
+
+bool ll_loop_has_request(struct ll_loop *loop)
+{
+    struct pollfd device = {.fd = fuse_session_fd(loop->ll->session), .events = POLLIN};
+
+    return poll(&device, 1, 0) == 1 && (device.revents & POLLIN) != 0;
+}
+
+/* Note whose request this is. Counts may be a little wrong where two threads note at once. */
+static void ll_loop_note_caller(struct ll_loop *loop, const struct fuse_buf *request)
+{
+    struct fuse_in_header header;
+
+    if (request->size < sizeof header)
+        return;
+    memcpy(&header, request->mem, sizeof header);
+    /* FORGET has none. */
+    if (header.pid == 0 ||
+        (int)header.pid == atomic_load_explicit(&loop->caller, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&loop->caller, (int)header.pid, memory_order_relaxed);
+    atomic_fetch_add_explicit(&loop->caller_changes, 1, memory_order_relaxed);
+}
+
+/* A ring's requests come from callers on its CPU: the thread that serves it stays there. */
+static void ll_worker_bind(struct ll_worker *worker, int cpu)
+{
+    cpu_set_t cpus = worker->loop->cpus;
+
+    if (worker->cpu == cpu)
+        return;
+    worker->cpu = cpu;
+    if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &cpus)) {
+        CPU_ZERO(&cpus);
+        CPU_SET(cpu, &cpus);
+    }
+    (void)sched_setaffinity(0, sizeof cpus, &cpus);
 }
 
 /* The hook: this thread is about to wait in a request. */
@@ -305,6 +375,8 @@ static void ll_loop_hand_over(void *context)
     atomic_fetch_add_explicit(&loop->hand_overs, 1, memory_order_relaxed);
     ll_ring_leave();
     ll_worker_yield(worker, false);
+    if (loop->rings == NULL)
+        ll_worker_bind(worker, -1);
     lock_acquire(&loop->lock);
     invariant(source != NULL);
     worker->source = NULL;
@@ -380,21 +452,6 @@ static void ll_loop_stop_locked(struct ll_loop *loop)
 
 /* ---- serving ---- */
 
-/* A ring's requests come from callers on its CPU: the thread that serves it stays there. */
-static void ll_worker_bind(struct ll_worker *worker, int cpu)
-{
-    cpu_set_t cpus = worker->loop->cpus;
-
-    if (worker->cpu == cpu)
-        return;
-    worker->cpu = cpu;
-    if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &cpus)) {
-        CPU_ZERO(&cpus);
-        CPU_SET(cpu, &cpus);
-    }
-    (void)sched_setaffinity(0, sizeof cpus, &cpus);
-}
-
 /* Wait until the device may have something. Callers wait only for what comes through rings: what
  * trickles in here is collected instead of waking a thread each time. */
 static void ll_worker_wait_device(struct ll_worker *worker)
@@ -409,12 +466,25 @@ static void ll_worker_wait_device(struct ll_worker *worker)
     worker->drained = true;
 }
 
+static void ll_worker_become_reader(struct ll_worker *worker)
+{
+    ll_worker_yield(worker, atomic_load_explicit(&worker->loop->yielding, memory_order_relaxed));
+    atomic_store_explicit(&worker->source->thread_id, worker->thread_id, memory_order_relaxed);
+}
+
 static int ll_worker_read_device(struct ll_worker *worker)
 {
-    struct fuse_session *session = worker->loop->ll->session;
-    int result = fuse_session_receive_buf(session, &worker->device);
+    struct ll_loop *loop = worker->loop;
+    struct fuse_session *session = loop->ll->session;
+    int result;
 
-    if (result == -EAGAIN && worker->loop->rings != NULL)
+    if (loop->rings == NULL) {
+        ll_worker_bind(worker, atomic_load_explicit(&loop->followed_cpu, memory_order_relaxed));
+        ll_worker_become_reader(worker);
+    }
+    result = fuse_session_receive_buf(session, &worker->device);
+
+    if (result == -EAGAIN && loop->rings != NULL)
         ll_worker_wait_device(worker);
     else
         worker->drained = false;
@@ -427,8 +497,7 @@ static int ll_worker_read_ring(struct ll_worker *worker, uint32_t index)
     struct ll_loop *loop = worker->loop;
 
     ll_worker_bind(worker, (int)index);
-    ll_worker_yield(worker, atomic_load_explicit(&loop->yielding, memory_order_relaxed));
-    atomic_store_explicit(&worker->source->thread_id, worker->thread_id, memory_order_relaxed);
+    ll_worker_become_reader(worker);
     ll_ring_register(loop->rings, index, fuse_session_fd(loop->ll->session));
     return ll_ring_receive(loop->rings, index, &worker->request.mem, &worker->request.size);
 }
@@ -464,8 +533,9 @@ static void ll_worker_handle(struct ll_worker *worker)
     struct ll *ll = worker->loop->ll;
 
     atomic_fetch_add_explicit(&worker->loop->requests, 1, memory_order_relaxed);
-    if (worker->source != &worker->loop->sources[DEVICE])
-        ll_yield_notice(worker->loop->yield);
+    if (worker->loop->rings == NULL)
+        ll_loop_note_caller(worker->loop, &worker->request);
+    ll_yield_notice(worker->loop->yield);
     ll_opcode_count(&ll->opcodes, worker->request.mem, worker->request.size);
     blocking_set_hook(ll_loop_hand_over, worker);
     if (!ll_wire_handle(ll, worker->request.mem, worker->request.size))
@@ -554,6 +624,7 @@ int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_rings *rings,
     loop->ll = ll;
     loop->threads_max = threads_max;
     loop->source_count = 1;
+    atomic_init(&loop->followed_cpu, -1);
     loop->rings_offered = rings;
     loop->sources = calloc(1 + (rings != NULL ? ll_rings_count(rings) : 0), sizeof *loop->sources);
     if (loop->sources == NULL || sched_getaffinity(0, sizeof loop->cpus, &loop->cpus) != 0) {
@@ -590,6 +661,9 @@ int ll_loop_start(struct ll_loop *loop, void (*ended)(void *context), void *cont
     loop->ended_context = context;
     loop->threads = 1;
     loop->sources[DEVICE].has_leader = true;
+    error = ll_yield_start(loop, &loop->yield);
+    if (error < 0)
+        log_info("threads that read requests do not follow their callers: %s", error_text(error));
     error = ll_loop_start_leader(loop, &loop->sources[DEVICE]);
     if (error < 0) {
         loop->threads = 0;
@@ -618,10 +692,6 @@ int ll_loop_start_rings(struct ll_loop *loop)
     lock_acquire(&loop->lock);
     loop->rings = loop->rings_offered;
     lock_release(&loop->lock);
-    error = ll_yield_start(loop, &loop->yield);
-    if (error < 0)
-        log_info("threads of rings keep their priority: %s", error_text(error));
-    error = 0;
     for (uint32_t i = 1; error == 0 && i <= count; i++)
         error = ll_loop_start_ring(loop, &loop->sources[i]);
     return error;

@@ -37,14 +37,20 @@ int ll_loop_start(struct ll_loop *loop, void (*ended)(void *context), void *cont
  * An error: nothing will be served. */
 int ll_loop_start_rings(struct ll_loop *loop);
 
-/* For ll_yield.h. How many rings; the thread that leads ring i, 0: none at present; how many
- * requests were read. */
-uint32_t ll_loop_ring_count(struct ll_loop *loop);
-int ll_loop_ring_thread(struct ll_loop *loop, uint32_t index);
+/* For ll_yield.h: the threads that read requests, one for each ring or, without rings, one for the
+ * device. How many there may ever be; who reads at place i, 0: nobody at present. */
+uint32_t ll_loop_readers_max(struct ll_loop *loop);
+int ll_loop_reader_thread(struct ll_loop *loop, uint32_t index);
+bool ll_loop_uses_rings(struct ll_loop *loop);
 uint64_t ll_loop_requests(struct ll_loop *loop);
-/* Threads run as SCHED_IDLE while they lead a ring (from their next request on), or no more (at
- * once). From one thread at a time. */
-void ll_loop_set_yielding(struct ll_loop *loop, bool yielding);
+/* Of requests from the device: the last one's caller (a thread, 0: unknown), and how often it was
+ * another than that of the request before. */
+int ll_loop_caller(struct ll_loop *loop, uint64_t *ret_changes);
+/* Does a request wait in the device to be read? */
+bool ll_loop_has_request(struct ll_loop *loop);
+/* Readers run as SCHED_IDLE (from their next request on), or no more (at once); without rings also
+ * on this CPU, -1: on all. From one thread at a time. */
+void ll_loop_set_yielding(struct ll_loop *loop, bool yielding, int cpu);
 
 /* Make all threads end after the request they are in, if they have not ended yet; wait for them. */
 void ll_loop_stop(struct ll_loop *loop);
@@ -61,7 +67,7 @@ struct ll_loop_statistics {
     uint64_t hand_overs; /* requests that waited */
     uint64_t threads_started;
     uint32_t threads, threads_peak, parked;
-    uint64_t yields; /* times that threads of rings began to yield (ll_yield.h) */
+    uint64_t yields; /* times that readers began to yield (ll_yield.h) */
     bool leaderless; /* all threads are busy: requests wait in the kernel */
 };
 void ll_loop_get_statistics(struct ll_loop *loop, struct ll_loop_statistics *ret);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ll_yield.c - watch the threads that lead rings
+ * ll_yield.c - watch the threads that read requests
  */
 #include "fuse/ll_yield.h"
 
@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/base/lock.h"
@@ -27,7 +28,7 @@ static void state_end(struct ll_yield_state *state, uint64_t resume_ns)
 
 bool ll_yield_decide(struct ll_yield_state *state, const struct ll_yield_sample *sample)
 {
-    bool busy = sample->requests >= LL_YIELD_REQUESTS_A_LOOK;
+    bool busy = sample->requests >= LL_YIELD_REQUESTS_A_LOOK && sample->worthwhile;
 
     if (!state->yielding) {
         state->yielding = busy && sample->now_ns >= state->resume_ns;
@@ -72,6 +73,28 @@ static bool times_read(int thread_id, struct times *ret_times)
     return found == 2;
 }
 
+/* The CPU where a thread of any process runs or ran last; -1: the kernel does not say. */
+static int processor_of(int thread_id)
+{
+    char path[32], text[1024];
+    const char *at;
+    size_t size;
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", thread_id);
+    file = thread_id > 0 ? fopen(path, "re") : NULL;
+    if (file == NULL)
+        return -1;
+    size = fread(text, 1, sizeof text - 1, file);
+    (void)fclose(file);
+    text[size] = '\0';
+    /* proc_pid_stat(5): after the name, which may hold anything, fields 3 to 39 */
+    at = strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 39; field++)
+        at = strchr(at + 1, ' ');
+    return at != NULL ? atoi(at) : -1;
+}
+
 /* ---- the thread ---- */
 
 struct ll_yield {
@@ -79,30 +102,56 @@ struct ll_yield {
     pthread_t thread;
     atomic_bool asleep;
     atomic_uint noticed; /* while it is asleep */
-    uint32_t rings;
-    struct times *before; /* of each ring's leader, at the last look */
+    uint32_t readers;
+    struct times *before;                         /* of each reader, at the last look */
+    uint64_t looked_ns, requests, caller_changes; /* at the last look */
 
     struct lock lock; /* LOCK_RANK_LEAF */
     pthread_cond_t wake;
     bool stopping;
 };
 
-/* Look at every leader; has one been kept from running since the last look? */
-static bool yield_look(struct ll_yield *yield, uint64_t elapsed_ns)
+/* One reader: has it been kept from running since the last look? Adds the time that it ran. */
+static bool yield_look_at(struct ll_yield *yield, uint32_t index, uint64_t elapsed_ns,
+                          uint64_t *ran_ns)
 {
-    bool starved = false;
+    struct times now = {.thread_id = ll_loop_reader_thread(yield->loop, index)};
+    struct times before = yield->before[index];
 
-    for (uint32_t i = 0; i < yield->rings; i++) {
-        struct times now = {.thread_id = ll_loop_ring_thread(yield->loop, i)};
-        struct times *before = &yield->before[i];
+    if (now.thread_id != 0 && !times_read(now.thread_id, &now))
+        now.thread_id = 0;
+    yield->before[index] = now;
+    if (now.thread_id == 0 || before.thread_id != now.thread_id)
+        return false;
+    *ran_ns += now.ran_ns - before.ran_ns;
+    return now.waited_ns - before.waited_ns > elapsed_ns / 2 &&
+           now.ran_ns - before.ran_ns < elapsed_ns / 50;
+}
 
-        if (now.thread_id != 0 && times_read(now.thread_id, &now) &&
-            before->thread_id == now.thread_id)
-            starved = starved || (now.waited_ns - before->waited_ns > elapsed_ns / 2 &&
-                                  now.ran_ns - before->ran_ns < elapsed_ns / 50);
-        *before = now;
-    }
-    return starved;
+/* What happened since the last look; who, if one alone, asked for it (0: nobody to follow). */
+static void yield_look(struct ll_yield *yield, struct ll_yield_sample *ret_sample, int *ret_caller)
+{
+    uint64_t now_ns = clock_monotonic_ns(), elapsed_ns = now_ns - yield->looked_ns, ran_ns = 0;
+    uint64_t requests = ll_loop_requests(yield->loop), changes;
+    int caller = ll_loop_caller(yield->loop, &changes);
+    bool rings = ll_loop_uses_rings(yield->loop), waiting = false;
+
+    for (uint32_t i = 0; i < yield->readers; i++)
+        waiting = yield_look_at(yield, i, elapsed_ns, &ran_ns) || waiting;
+    *ret_sample = (struct ll_yield_sample){
+        .now_ns = now_ns,
+        .elapsed_ns = elapsed_ns,
+        .requests = requests - yield->requests,
+        .starved = waiting && (rings || ll_loop_has_request(yield->loop)),
+        .worthwhile = rings,
+    };
+    if (!rings && changes - yield->caller_changes <= ret_sample->requests / 8 &&
+        ran_ns <= ret_sample->requests * LL_YIELD_REQUEST_RAN_NS)
+        ret_sample->worthwhile = processor_of(caller) >= 0;
+    *ret_caller = rings ? 0 : caller;
+    yield->looked_ns = now_ns;
+    yield->requests = requests;
+    yield->caller_changes = changes;
 }
 
 /* Sleep until requests come one after another; false when the thread should end. */
@@ -148,24 +197,20 @@ static bool yield_wait(struct ll_yield *yield, uint64_t until_ns)
 /* Until few requests come. */
 static void yield_watch(struct ll_yield *yield, struct ll_yield_state *state)
 {
-    uint64_t looked_ns = clock_monotonic_ns(), requests = ll_loop_requests(yield->loop);
     struct ll_yield_sample sample;
+    bool yielding;
+    int caller;
 
-    (void)yield_look(yield, LL_YIELD_INTERVAL_NS);
+    yield->looked_ns = clock_monotonic_ns() - LL_YIELD_INTERVAL_NS;
+    yield_look(yield, &sample, &caller);
     do {
-        uint64_t total;
-
-        if (!yield_wait(yield, looked_ns + LL_YIELD_INTERVAL_NS))
+        if (!yield_wait(yield, yield->looked_ns + LL_YIELD_INTERVAL_NS))
             return;
-        total = ll_loop_requests(yield->loop);
-        sample.now_ns = clock_monotonic_ns();
-        sample.elapsed_ns = sample.now_ns - looked_ns;
-        sample.requests = total - requests;
-        sample.starved = yield_look(yield, sample.elapsed_ns);
-        looked_ns = sample.now_ns;
-        requests = total;
-        ll_loop_set_yielding(yield->loop, ll_yield_decide(state, &sample));
-    } while (state->yielding || sample.requests >= LL_YIELD_REQUESTS_A_LOOK);
+        yield_look(yield, &sample, &caller);
+        yielding = ll_yield_decide(state, &sample);
+        ll_loop_set_yielding(yield->loop, yielding,
+                             yielding && caller > 0 ? processor_of(caller) : -1);
+    } while (yielding || sample.requests >= LL_YIELD_REQUESTS_A_LOOK);
 }
 
 static void *yield_main(void *context)
@@ -175,7 +220,7 @@ static void *yield_main(void *context)
 
     while (yield_sleep(yield))
         yield_watch(yield, &state);
-    ll_loop_set_yielding(yield->loop, false);
+    ll_loop_set_yielding(yield->loop, false, -1);
     return NULL;
 }
 
@@ -219,7 +264,6 @@ static void yield_free(struct ll_yield *yield)
 
 int ll_yield_start(struct ll_loop *loop, struct ll_yield **ret_yield)
 {
-    uint32_t rings = ll_loop_ring_count(loop);
     struct ll_yield *yield;
     int error = yield_possible();
 
@@ -229,10 +273,10 @@ int ll_yield_start(struct ll_loop *loop, struct ll_yield **ret_yield)
     if (yield == NULL)
         return -ENOMEM;
     yield->loop = loop;
-    yield->rings = rings;
+    yield->readers = ll_loop_readers_max(loop);
     lock_init(&yield->lock, LOCK_RANK_LEAF);
     lock_condition_init(&yield->wake);
-    yield->before = calloc(rings, sizeof *yield->before);
+    yield->before = calloc(yield->readers, sizeof *yield->before);
     error =
         yield->before == NULL ? ENOMEM : pthread_create(&yield->thread, NULL, yield_main, yield);
     if (error != 0) {

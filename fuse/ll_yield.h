@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ll_yield.h - a ring's thread lets the caller that it answers have its CPU
+ * ll_yield.h - the threads that answer stay with their callers, and let them have the CPU
  *
- * Owns:       when the threads that lead rings run as SCHED_IDLE, and the thread that watches them.
- * Why:        a caller that is woken by its answer is placed on an idle CPU, because the thread
- * that answers still occupies the one where the caller slept. The next request then comes from
- * there, and so on: caller and requests change CPUs at every answer, and waking an idle CPU costs
- * more than all else (on virtual machines 20 to 100 us). A CPU that runs nothing but SCHED_IDLE
- * counts as idle for this choice (select_idle_sibling() in kernel/sched/fair.c), so the caller
- * stays where it slept. The danger: beside a thread that computes, one of SCHED_IDLE gets next to
- * nothing. So this is done only while requests come one after another, and only while a thread of
- * ordinary priority looks every few milliseconds whether those threads still run. When one does
- *             not, all are ordinary again, for a time that doubles when it happens again.
- * Bounds:     what a computing thread can delay a request by: two intervals, at most once in
- *             LL_YIELD_BACKOFF_MIN_NS, and where it goes on once in LL_YIELD_BACKOFF_MAX_NS.
+ * Owns:       when the threads that read requests run as SCHED_IDLE and, without rings, on which
+ * CPU; the thread that watches them. Why:        a request and its answer wake two threads. Where
+ * caller and daemon run on different CPUs, each wakes an idle one, which costs more than all else
+ * (on virtual machines 20 to 100 us). The kernel seldom lets them share a CPU by itself: a caller
+ * that is woken by its answer is put on an idle CPU, because the thread that answers still occupies
+ * the one where the caller slept. But a CPU that runs nothing but SCHED_IDLE counts as idle for
+ * this choice (select_idle_sibling() in kernel/sched/fair.c), so there it stays. Rings bring
+ * requests to their caller's CPU. Without them the thread that reads the device follows: when one
+ * caller asks for nearly everything it moves to its CPU. The danger: beside a thread that computes,
+ * one of SCHED_IDLE gets next to nothing. So this is done only while requests come one after
+ * another, and only while a thread of ordinary priority looks every few milliseconds whether those
+ * threads still run. When one does not, all are ordinary again, for a time that doubles when it
+ * happens again. Not done:   without rings, when requests take the daemon long (data): then two
+ * CPUs are better. Bounds:     what a computing thread can delay a request by: two intervals, at
+ * most once in LL_YIELD_BACKOFF_MIN_NS, and where it goes on once in LL_YIELD_BACKOFF_MAX_NS.
  * Threads:    one, asleep while few requests come. ll_yield_notice() from any thread.
  *
  * Without the right to return from SCHED_IDLE (Linux wants CAP_SYS_NICE or RLIMIT_NICE), or without
- * the kernel's count of delays (/proc/self/task/.../schedstat), nothing is ever changed.
+ * the kernel's count of delays (/proc/self/task/.../schedstat), nothing is ever changed; and
+ * nobody is followed whose /proc/PID/stat cannot be read.
  */
 #ifndef VARVE_FUSE_LL_YIELD_H
 #define VARVE_FUSE_LL_YIELD_H
@@ -25,11 +29,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LL_YIELD_INTERVAL_NS     UINT64_C(4000000)
+#define LL_YIELD_INTERVAL_NS     UINT64_C(2000000)
 #define LL_YIELD_BACKOFF_MIN_NS  UINT64_C(100000000)
 #define LL_YIELD_BACKOFF_MAX_NS  UINT64_C(3200000000)
 #define LL_YIELD_SETTLED_NS      UINT64_C(250000000)
-#define LL_YIELD_REQUESTS_A_LOOK 16 /* fewer are not worth it */
+#define LL_YIELD_REQUESTS_A_LOOK 16              /* fewer are not worth it */
+#define LL_YIELD_REQUEST_RAN_NS  UINT64_C(20000) /* one that takes longer: rather another CPU */
 
 /* ---- the decision ---- */
 
@@ -44,7 +49,8 @@ struct ll_yield_state {
 struct ll_yield_sample {
     uint64_t now_ns, elapsed_ns;
     uint64_t requests;
-    bool starved; /* a thread waited for its CPU most of the time and had next to none of it */
+    bool worthwhile; /* they are of the kind that gains */
+    bool starved;    /* a thread waited for its CPU most of the time and had next to none of it */
 };
 
 /* Look at a sample: should they yield from now on? The state keeps the answer. */
@@ -59,7 +65,7 @@ struct ll_yield;
 int ll_yield_start(struct ll_loop *loop, struct ll_yield **ret_yield);
 void ll_yield_stop(struct ll_yield *yield); /* accepts NULL; all are ordinary again */
 
-/* A request came through a ring. Accepts NULL. */
+/* A request came. Accepts NULL. */
 void ll_yield_notice(struct ll_yield *yield);
 
 #endif

@@ -25,6 +25,7 @@ static bool look(struct watch *watch, uint64_t requests, bool starved)
         .elapsed_ns = LL_YIELD_INTERVAL_NS,
         .requests = requests,
         .starved = starved,
+        .worthwhile = true,
     };
 
     return ll_yield_decide(&watch->state, &sample);
@@ -52,6 +53,19 @@ static void few_requests_change_nothing(void **state)
     (void)state;
     for (int i = 0; i < 1000; i++)
         assert_false(look(&watch, LL_YIELD_REQUESTS_A_LOOK - 1, false));
+}
+
+static void requests_of_the_wrong_kind_end_it(void **state)
+{
+    struct watch watch = {0};
+    struct ll_yield_sample sample = {.elapsed_ns = LL_YIELD_INTERVAL_NS, .requests = BUSY};
+
+    (void)state;
+    assert_true(look(&watch, BUSY, false));
+    sample.now_ns = watch.now_ns + LL_YIELD_INTERVAL_NS;
+    assert_false(ll_yield_decide(&watch.state, &sample));
+    sample.now_ns += LL_YIELD_INTERVAL_NS;
+    assert_false(ll_yield_decide(&watch.state, &sample));
 }
 
 static void many_requests_begin_it_and_few_end_it(void **state)
@@ -109,6 +123,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(few_requests_change_nothing),
+        cmocka_unit_test(requests_of_the_wrong_kind_end_it),
         cmocka_unit_test(many_requests_begin_it_and_few_end_it),
         cmocka_unit_test(starving_ends_it_at_the_next_look),
         cmocka_unit_test(starving_again_doubles_the_wait_up_to_its_bound),
