@@ -324,6 +324,10 @@ int table_block_cursor_next(struct table_block_cursor *cursor)
     if (!head_decode(cursor->next, cursor->view.entries_end, &head) ||
         head.shared > record->key.size)
         return ERROR_CORRUPT;
+    /* Keys rise, whoever wrote the block; mostly the first byte tells. */
+    if (slice_compare(slice_of(head.own_key, head.own),
+                      slice_of(cursor->key + head.shared, record->key.size - head.shared)) <= 0)
+        return ERROR_CORRUPT;
     memcpy(cursor->key + head.shared, head.own_key, head.own);
     record->key = slice_of(cursor->key, (size_t)head.shared + head.own);
     record->kind = head_kind(&head);

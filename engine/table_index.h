@@ -49,6 +49,14 @@ int table_index_parse(struct slice raw, uint64_t first_position, uint64_t end_po
                       struct table_index *ret_index);
 void table_index_free(struct table_index *index); /* members; accepts a zeroed index */
 
+/* Every key of block `n` is at or above it, every key of the blocks before is below. Lives as long
+ * as the index. */
+static inline struct slice table_index_separator(const struct table_index *index, size_t n)
+{
+    return slice_of(index->keys + index->key_offsets[n],
+                    index->key_offsets[n + 1] - index->key_offsets[n]);
+}
+
 /* The only block that can contain `key`; a greater key may first appear in the next one. Not on an
  * index without blocks. */
 size_t table_index_find(const struct table_index *index, struct slice key);

@@ -189,6 +189,21 @@ static void grow_span(struct table_iterator *iterator)
         iterator->span_wanted *= 2;
 }
 
+/* Keys rise across blocks too, whoever wrote the table: merges rely on it. Those before block
+ * `next` lie below its separator, which the block that is left has shown by its last key ... */
+static bool ends_below(const struct table_iterator *iterator, size_t next)
+{
+    return slice_compare(iterator->cursor.record.key,
+                         table_index_separator(&iterator->reader->index, next)) < 0;
+}
+
+/* ... and the first key of the block is none of those. */
+static bool begins_at(const struct table_iterator *iterator, size_t index)
+{
+    return slice_compare(iterator->cursor.record.key,
+                         table_index_separator(&iterator->reader->index, index)) >= 0;
+}
+
 /* Take the cursor's result for ours; at the end of a block go on in the next one. */
 static int settle(struct table_iterator *iterator, int result)
 {
@@ -197,12 +212,16 @@ static int settle(struct table_iterator *iterator, int result)
 
         if (next >= iterator->span_end)
             grow_span(iterator);
+        if (!ends_below(iterator, next)) {
+            result = table_reader_report_block(iterator->reader, next - 1);
+            break;
+        }
         result = enter_block(iterator, next);
         if (result < 0)
             break;
         result = table_block_cursor_next(&iterator->cursor);
-        if (result < 0)
-            table_reader_report_block(iterator->reader, next);
+        if (result < 0 || (result == 1 && !begins_at(iterator, next)))
+            result = table_reader_report_block(iterator->reader, next);
     }
     iterator->at_record = result == 1;
     iterator->error = result < 0 ? result : 0;
