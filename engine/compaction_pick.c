@@ -202,7 +202,9 @@ static struct plan plan_first_level(const struct version *version, enum compacti
 
     while (first > 0 && !is_busy(newest[first - 1]))
         first--;
-    return plan_make(version, reason, 0, 1, newest + first, version->counts[0] - first);
+    /* A level without tables has no array to point into. */
+    return plan_make(version, reason, 0, 1, first < version->counts[0] ? newest + first : NULL,
+                     version->counts[0] - first);
 }
 
 /* The table of `level` that costs least: fewest bytes touched below for each of its own. */

@@ -61,7 +61,9 @@ static int tag_decode(struct slice *from, struct snapshot_tag *ret_tag)
         return ERROR_CORRUPT;
     key_size = get_le16(from->data);
     value_size = get_le16(from->data + 2);
-    if (from->size < 4 + key_size + value_size)
+    /* Tags are text: a NUL in one would silently cut it short. */
+    if (from->size < 4 + key_size + value_size ||
+        memchr(from->data + 4, '\0', key_size + value_size) != NULL)
         return ERROR_CORRUPT;
     key = strndup((const char *)from->data + 4, key_size);
     value = strndup((const char *)from->data + 4 + key_size, value_size);
@@ -88,6 +90,8 @@ int snapshot_payload_decode(struct slice from, struct timespec *ret_created,
         return ERROR_CORRUPT;
     if (get_le32(from.data) > PAYLOAD_VERSION)
         return ERROR_VERSION_NEWER;
+    if (get_le32(from.data) < PAYLOAD_VERSION)
+        return ERROR_CORRUPT; /* there never was a version 0 */
     created.tv_sec = (time_t)get_le64(from.data + 4);
     created.tv_nsec = get_le32(from.data + 12);
     count = get_le32(from.data + 16);
