@@ -87,8 +87,9 @@ bool ll_wire_setattr_kills_privileges(const struct ll *ll);
 
 /* Before mounting: mount(2) sends INIT, which offers what is switched on by then. */
 int ll_transport_new(struct ll *ll);
-/* After mounting, before the first request. */
-int ll_transport_install(struct ll *ll);
+/* After mounting, before the first request. The session reads and answers on `device`, which is its
+ * own then: /dev/fuse, or what stands for it in a test. */
+int ll_transport_install(struct ll *ll, int device);
 /* The rings that may be used, or NULL; whether they are, once INIT is answered. */
 struct ll_rings *ll_transport_rings(const struct ll *ll);
 bool ll_transport_uses_rings(const struct ll *ll);

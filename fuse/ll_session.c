@@ -193,7 +193,7 @@ static int ll_mount(struct ll *ll, struct ll_failure *ret_failure)
         return ll_fail(ret_failure, LL_STAGE_MOUNT, error, "cannot mount on %s: %s",
                        ll->options->mount_point, error_text(error));
     }
-    error = ll_transport_install(ll);
+    error = ll_transport_install(ll, fuse_session_fd(ll->session));
     if (error < 0)
         return ll_fail(ret_failure, LL_STAGE_MOUNT, error, "cannot mount on %s: %s",
                        ll->options->mount_point, error_text(error));

@@ -115,14 +115,14 @@ int ll_transport_new(struct ll *ll)
     return 0;
 }
 
-int ll_transport_install(struct ll *ll)
+int ll_transport_install(struct ll *ll, int device)
 {
     static const struct fuse_custom_io io = {
         .writev = ll_transport_writev,
         .read = ll_transport_read,
     };
 
-    return fuse_session_custom_io(ll->session, &io, fuse_session_fd(ll->session));
+    return fuse_session_custom_io(ll->session, &io, device);
 }
 
 struct ll_rings *ll_transport_rings(const struct ll *ll)

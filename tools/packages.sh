@@ -40,6 +40,11 @@ packages_sanitizer='
 libgcc-12-dev       file:/usr/lib/gcc/*/*/libasan.so
 '
 
+packages_fuzz='
+clang-14            cmd:clang-14
+libclang-rt-14-dev  file:/usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a
+'
+
 packages_mount_tests='
 python3             cmd:python3
 git                 cmd:git
