@@ -39,6 +39,7 @@
 #define THREAD_STACK_SIZE (1024 * 1024)
 /* Beside rings the device carries what nobody waits for: it is emptied that often. */
 #define DRAIN_INTERVAL_NS 5000000
+#define CPU_UNKNOWN       (-2)
 #define DEVICE            0 /* the source that there always is; ring i is source i + 1 */
 
 struct ll_source {
@@ -54,7 +55,7 @@ struct ll_worker {
     pthread_cond_t wake;
     struct ll_source *source;
     atomic_bool reading; /* inside the read of its source */
-    int cpu;             /* bound to it; -1: to none */
+    int cpu;             /* bound to it; -1: to none, CPU_UNKNOWN: as its maker was */
     int thread_id;
     bool yields;            /* runs as SCHED_IDLE; its own, except that others may end it */
     bool drained;           /* the device had nothing when it was last read */
@@ -88,7 +89,6 @@ struct ll_loop {
     atomic_int caller;
     atomic_uint_fast64_t caller_changes;
     uint64_t yields; /* how often that began */
-    cpu_set_t cpus;  /* that the process was started with */
 
     atomic_uint_fast64_t requests, hand_overs;
 };
@@ -173,7 +173,7 @@ static int ll_loop_start_leader(struct ll_loop *loop, struct ll_source *source)
         return -ENOMEM;
     worker->loop = loop;
     worker->source = source;
-    worker->cpu = -1;
+    worker->cpu = CPU_UNKNOWN;
     lock_condition_init(&worker->wake);
 
     error = pthread_attr_init(&attributes);
@@ -272,14 +272,6 @@ static uint32_t ll_loop_first_reader(const struct ll_loop *loop)
     return loop->rings != NULL ? DEVICE + 1 : DEVICE;
 }
 
-/* Of another thread, at once; it finds out itself before its next request. */
-static void ll_worker_release(const struct ll_worker *worker)
-{
-    ll_thread_set_policy(worker->thread_id, false);
-    if (worker->loop->rings == NULL)
-        (void)sched_setaffinity(worker->thread_id, sizeof worker->loop->cpus, &worker->loop->cpus);
-}
-
 void ll_loop_set_yielding(struct ll_loop *loop, bool yielding, int cpu)
 {
     atomic_store_explicit(&loop->followed_cpu, cpu, memory_order_relaxed);
@@ -291,7 +283,7 @@ void ll_loop_set_yielding(struct ll_loop *loop, bool yielding, int cpu)
         loop->yields++;
     for (uint32_t i = ll_loop_first_reader(loop); !yielding && i < loop->source_count; i++) {
         if (loop->sources[i].leader != NULL)
-            ll_worker_release(loop->sources[i].leader);
+            ll_thread_set_policy(loop->sources[i].leader->thread_id, false);
     }
     lock_release(&loop->lock);
 }
@@ -349,12 +341,16 @@ static void ll_loop_note_caller(struct ll_loop *loop, const struct fuse_buf *req
     atomic_fetch_add_explicit(&loop->caller_changes, 1, memory_order_relaxed);
 }
 
-/* A ring's requests come from callers on its CPU: the thread that serves it stays there. */
+/*
+ * A ring's requests come from callers on its CPU: the thread that serves it stays there; without
+ * rings the reader follows its caller. -1: anywhere. All within what the main thread is allowed,
+ * which nobody but the user changes: the daemon may be pinned while it runs.
+ */
 static void ll_worker_bind(struct ll_worker *worker, int cpu)
 {
-    cpu_set_t cpus = worker->loop->cpus;
+    cpu_set_t cpus;
 
-    if (worker->cpu == cpu)
+    if (worker->cpu == cpu || sched_getaffinity(getpid(), sizeof cpus, &cpus) != 0)
         return;
     worker->cpu = cpu;
     if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &cpus)) {
@@ -572,6 +568,7 @@ static void *ll_worker_main(void *context)
     (void)sigaddset(&signals, WAKE_SIGNAL);
     (void)pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
     current_worker = worker;
+    ll_worker_bind(worker, -1);
     lock_acquire(&loop->lock);
     worker->thread = pthread_self();
     worker->thread_id = (int)gettid();
@@ -627,8 +624,7 @@ int ll_loop_new(struct ll *ll, uint32_t threads_max, struct ll_rings *rings,
     atomic_init(&loop->followed_cpu, -1);
     loop->rings_offered = rings;
     loop->sources = calloc(1 + (rings != NULL ? ll_rings_count(rings) : 0), sizeof *loop->sources);
-    if (loop->sources == NULL || sched_getaffinity(0, sizeof loop->cpus, &loop->cpus) != 0) {
-        free(loop->sources);
+    if (loop->sources == NULL) {
         free(loop);
         return -ENOMEM;
     }
