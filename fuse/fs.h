@@ -254,7 +254,8 @@ int64_t fs_getxattr(struct fs *fs, uint64_t node, const char *name, void *value,
 /* flags: XATTR_CREATE, XATTR_REPLACE. -EEXIST, -ENODATA, -ENOSPC, -E2BIG, -EROFS. */
 int fs_setxattr(struct fs *fs, uint64_t node, const char *name, const void *value, size_t size,
                 int flags, const struct fs_caller *caller);
-int64_t fs_listxattr(struct fs *fs, uint64_t node, void *list, size_t size);
+/* `trusted`: the names of that namespace too, which only the administrator may know. */
+int64_t fs_listxattr(struct fs *fs, uint64_t node, bool trusted, void *list, size_t size);
 int fs_removexattr(struct fs *fs, uint64_t node, const char *name, const struct fs_caller *caller);
 
 /* ---- snapshots by name, for those who do not come through the tree (the control socket) ---- */

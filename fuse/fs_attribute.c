@@ -207,8 +207,6 @@ int fs_setattr(struct fs *fs, uint64_t node, const struct fs_setattr *change,
         error = check_times(change);
     if (error < 0)
         return error;
-    if (change->mask == 0)
-        return fs_getattr(fs, node, ret_entry);
     error = fs_edit_begin(fs, &node, 1, &edit);
     if (error < 0)
         return error;

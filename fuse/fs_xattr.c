@@ -13,6 +13,7 @@
 #define NAMES_UNCOUNTED (LIST_SIZE_MAX / (FS_NAME_SIZE_MAX + 1))
 /* What .snapshots adds to the roots of snapshots; no real one may hide behind it. */
 #define VIRTUAL_PREFIX "user.varve."
+#define TRUSTED_PREFIX "trusted."
 
 static bool has_prefix(const char *name, const char *prefix)
 {
@@ -149,8 +150,10 @@ int64_t fs_getxattr(struct fs *fs, uint64_t node, const char *name, void *value,
 /* ---- list ---- */
 
 /* Lay the names out one after the other: the length of the list, also when it does not fit. */
-static int64_t collect_names(struct engine_view *view, uint64_t ino, char *list, size_t size)
+static int64_t collect_names(struct engine_view *view, uint64_t ino, bool trusted, char *list,
+                             size_t size)
 {
+    const struct slice hidden = slice_of_string(TRUSTED_PREFIX);
     struct engine_iterator *iterator;
     struct fs_key start, end;
     size_t total = 0;
@@ -166,6 +169,11 @@ static int64_t collect_names(struct engine_view *view, uint64_t ino, char *list,
         struct slice name = engine_iterator_record(iterator)->key;
 
         name = slice_of(name.data + start.size, name.size - start.size);
+        if (!trusted && name.size >= hidden.size &&
+            memcmp(name.data, hidden.data, hidden.size) == 0) {
+            found = engine_iterator_next(iterator);
+            continue;
+        }
         if (total + name.size + 1 <= size) {
             memcpy(list + total, name.data, name.size);
             list[total + name.size] = '\0';
@@ -177,7 +185,7 @@ static int64_t collect_names(struct engine_view *view, uint64_t ino, char *list,
     return found < 0 ? found : (int64_t)total;
 }
 
-int64_t fs_listxattr(struct fs *fs, uint64_t node, void *list, size_t size)
+int64_t fs_listxattr(struct fs *fs, uint64_t node, bool trusted, void *list, size_t size)
 {
     struct fs_location location;
     struct fs_inode inode;
@@ -190,7 +198,7 @@ int64_t fs_listxattr(struct fs *fs, uint64_t node, void *list, size_t size)
         if (result == -ENOENT)
             result = -ESTALE;
         else if (result == 0 && inode.xattrs > 0)
-            result = collect_names(location.view, location.ino, list, size);
+            result = collect_names(location.view, location.ino, trusted, list, size);
     }
     fs_location_put(fs, &location);
     return result > 0 && size > 0 && (size_t)result > size ? -ERANGE : result;
@@ -215,7 +223,7 @@ static int check_list_room(struct engine_view *view, uint64_t ino, const struct 
 
     if (inode->xattrs < NAMES_UNCOUNTED)
         return 0;
-    total = collect_names(view, ino, NULL, 0);
+    total = collect_names(view, ino, true, NULL, 0);
     if (total < 0)
         return (int)total;
     return total + (int64_t)strlen(name) + 1 > LIST_SIZE_MAX ? -ENOSPC : 0;

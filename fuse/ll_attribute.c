@@ -116,7 +116,9 @@ void ll_listxattr(fuse_req_t request, fuse_ino_t node, size_t size)
     if (room > 0 && data == NULL)
         ll_reply_error(request, -ENOMEM);
     else
-        ll_reply_xattr(request, room, data, fs_listxattr(ll_of(request)->fs, node, data, room));
+        ll_reply_xattr(
+            request, room, data,
+            fs_listxattr(ll_of(request)->fs, node, fuse_req_ctx(request)->uid == 0, data, room));
 }
 
 void ll_setxattr(fuse_req_t request, fuse_ino_t node, const char *name, const char *value,

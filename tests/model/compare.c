@@ -127,11 +127,11 @@ static void compare_xattrs(struct fs *fs, uint64_t node, const struct reference_
 {
     uint8_t value[4096];
     char list[4096];
-    int64_t size = fs_listxattr(fs, node, list, sizeof list);
+    int64_t size = fs_listxattr(fs, node, true, list, sizeof list);
     unsigned count = 0;
 
     expect(size >= 0);
-    expect_equal(fs_listxattr(fs, node, NULL, 0), size);
+    expect_equal(fs_listxattr(fs, node, true, NULL, 0), size);
     for (const char *name = list; name < list + size; name += strlen(name) + 1) {
         expect(reference_find_xattr(inode, name) >= 0);
         count++;

@@ -193,7 +193,7 @@ static void nothing_else_can_be_made_in_it(void **state)
     assert_int_equal(fs_setattr(fixture->fs, directory, &mode, &fs_fixture_root, &entry), -EROFS);
     assert_int_equal(fs_setxattr(fixture->fs, directory, "user.a", "b", 1, 0, &fs_fixture_root),
                      -EROFS);
-    assert_int_equal(fs_listxattr(fixture->fs, directory, NULL, 0), 0);
+    assert_int_equal(fs_listxattr(fixture->fs, directory, true, NULL, 0), 0);
     assert_int_equal(fs_link(fixture->fs, file, directory, "x", &fs_fixture_root, &entry), -EXDEV);
     assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", directory, "x", 0, NULL), -EXDEV);
     assert_int_equal(fs_rename(fixture->fs, directory, "a", FS_ROOT, "x", 0, NULL), -EXDEV);
@@ -322,7 +322,7 @@ static void the_root_of_a_snapshot_says_when_it_was_made(void **state)
     assert_true(strtoull(other, NULL, 10) >= strtoull(value, NULL, 10));
     assert_int_equal(fs_getxattr(fixture->fs, root, "user.varve.no", value, 9), -ENODATA);
     assert_int_equal(fs_getxattr(fixture->fs, FS_ROOT, "user.varve.seq", value, 9), -ENODATA);
-    assert_int_equal(fs_listxattr(fixture->fs, root, NULL, 0), 0);
+    assert_int_equal(fs_listxattr(fixture->fs, root, true, NULL, 0), 0);
 }
 
 /* ---- identity ---- */

@@ -112,13 +112,13 @@ static void a_list_holds_every_name_once(void **state)
     uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
     char list[64];
 
-    assert_int_equal(fs_listxattr(fixture->fs, file, list, sizeof list), 0);
+    assert_int_equal(fs_listxattr(fixture->fs, file, true, list, sizeof list), 0);
     assert_int_equal(set(fixture, file, "user.b", "2", 0), 0);
     assert_int_equal(set(fixture, file, "user.a", "1", 0), 0);
     assert_int_equal(set(fixture, file, "user.a", "3", 0), 0);
-    assert_int_equal(fs_listxattr(fixture->fs, file, NULL, 0), 14);
-    assert_int_equal(fs_listxattr(fixture->fs, file, list, 13), -ERANGE);
-    assert_int_equal(fs_listxattr(fixture->fs, file, list, 14), 14);
+    assert_int_equal(fs_listxattr(fixture->fs, file, true, NULL, 0), 14);
+    assert_int_equal(fs_listxattr(fixture->fs, file, true, list, 13), -ERANGE);
+    assert_int_equal(fs_listxattr(fixture->fs, file, true, list, 14), 14);
     assert_memory_equal(list, "user.a\0user.b\0", 14);
 }
 
@@ -139,7 +139,7 @@ static void more_names_than_a_list_can_hold_are_refused(void **state)
     }
     assert_int_equal(error, -ENOSPC);
     assert_int_equal(count - 1, 256); /* of 256 bytes each, the final zero included */
-    assert_int_equal(fs_listxattr(fixture->fs, file, NULL, 0), 65536);
+    assert_int_equal(fs_listxattr(fixture->fs, file, true, NULL, 0), 65536);
     /* One that is there can still be replaced, and one removed makes room. */
     snprintf(name + 5, 6, "%05d", 0);
     name[10] = 'n';
@@ -227,7 +227,7 @@ static void an_acl_that_says_what_a_mode_says_becomes_the_mode(void **state)
     assert_int_equal(acl_set(fixture, file, ACCESS, &minimal), 0);
     assert_no_acl(fixture, file, ACCESS);
     assert_int_equal(fs_fixture_attribute(fixture, file).mode, S_IFREG | 04642);
-    assert_int_equal(fs_listxattr(fixture->fs, file, NULL, 0), 0);
+    assert_int_equal(fs_listxattr(fixture->fs, file, true, NULL, 0), 0);
 }
 
 static void setting_an_acl_clears_setgid_when_told(void **state)
