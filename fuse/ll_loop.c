@@ -53,6 +53,7 @@ struct ll_worker {
     struct ll_worker *next; /* in parked or finished */
     pthread_t thread;
     pthread_cond_t wake;
+    atomic_uint wakers; /* threads that are about to signal it */
     struct ll_source *source;
     atomic_bool reading; /* inside the read of its source */
     int cpu;             /* bound to it; -1: to none, CPU_UNKNOWN: as its maker was */
@@ -139,6 +140,8 @@ static void *ll_worker_main(void *context);
 
 static void ll_worker_free(struct ll_worker *worker)
 {
+    while (atomic_load(&worker->wakers) > 0)
+        (void)sched_yield(); /* it came and went before its waker was done */
     (void)pthread_cond_destroy(&worker->wake);
     free(worker->device.mem);
     free(worker->reply);
@@ -196,17 +199,27 @@ static void ll_loop_appoint(struct ll_source *source, struct ll_worker *worker)
     source->has_leader = true;
 }
 
-static bool ll_loop_appoint_parked(struct ll_loop *loop, struct ll_source *source)
+/* The parked thread that leads the source now, to be woken with the lock released; NULL: none. */
+static struct ll_worker *ll_loop_appoint_parked(struct ll_loop *loop, struct ll_source *source)
 {
     struct ll_worker *worker = loop->parked;
 
     if (worker == NULL)
-        return false;
+        return NULL;
     loop->parked = worker->next;
     loop->parked_count--;
     ll_loop_appoint(source, worker);
+    atomic_fetch_add(&worker->wakers, 1);
+    return worker;
+}
+
+/* Woken under the lock it would run into it at once and sleep again, where both share a CPU. */
+static void ll_worker_wake(struct ll_worker *worker)
+{
+    if (worker == NULL)
+        return;
     (void)pthread_cond_signal(&worker->wake);
-    return true;
+    atomic_fetch_sub(&worker->wakers, 1);
 }
 
 static struct ll_source *ll_loop_leaderless(struct ll_loop *loop)
@@ -227,6 +240,7 @@ static uint32_t ll_loop_threads_max(const struct ll_loop *loop)
 /* Start a leader that was counted and promised to the source; take both back when it fails. */
 static int ll_loop_start_promised(struct ll_loop *loop, struct ll_source *source)
 {
+    struct ll_worker *next;
     int error;
 
     ll_loop_reap(loop);
@@ -237,8 +251,9 @@ static int ll_loop_start_promised(struct ll_loop *loop, struct ll_source *source
     lock_acquire(&loop->lock);
     loop->threads--;
     source->has_leader = false;
-    (void)ll_loop_appoint_parked(loop, source); /* one may have finished meanwhile */
+    next = ll_loop_appoint_parked(loop, source); /* one may have finished meanwhile */
     lock_release(&loop->lock);
+    ll_worker_wake(next);
     return error;
 }
 
@@ -366,6 +381,7 @@ static void ll_loop_hand_over(void *context)
     struct ll_worker *worker = context;
     struct ll_loop *loop = worker->loop;
     struct ll_source *source = worker->source;
+    struct ll_worker *next = NULL;
     bool start = false;
 
     atomic_fetch_add_explicit(&loop->hand_overs, 1, memory_order_relaxed);
@@ -378,13 +394,15 @@ static void ll_loop_hand_over(void *context)
     worker->source = NULL;
     source->leader = NULL;
     source->has_leader = false;
-    if (!loop->stopping && !ll_loop_appoint_parked(loop, source) &&
-        loop->threads < ll_loop_threads_max(loop)) {
+    if (!loop->stopping)
+        next = ll_loop_appoint_parked(loop, source);
+    if (!loop->stopping && next == NULL && loop->threads < ll_loop_threads_max(loop)) {
         start = true;
         source->has_leader = true;
         loop->threads++;
     }
     lock_release(&loop->lock);
+    ll_worker_wake(next);
     if (start)
         (void)ll_loop_start_promised(loop, source);
 }

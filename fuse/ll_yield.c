@@ -128,6 +128,14 @@ static bool yield_look_at(struct ll_yield *yield, uint32_t index, uint64_t elaps
            now.ran_ns - before.ran_ns < elapsed_ns / 50;
 }
 
+/* On one CPU there is nobody to move to, and nobody is sent away. */
+static bool yield_has_choice(void)
+{
+    cpu_set_t cpus;
+
+    return sched_getaffinity(getpid(), sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
+}
+
 /* What happened since the last look; who, if one alone, asked for it (0: nobody to follow). */
 static void yield_look(struct ll_yield *yield, struct ll_yield_sample *ret_sample, int *ret_caller)
 {
@@ -147,7 +155,7 @@ static void yield_look(struct ll_yield *yield, struct ll_yield_sample *ret_sampl
     };
     if (!rings && changes - yield->caller_changes <= ret_sample->requests / 8 &&
         ran_ns <= ret_sample->requests * LL_YIELD_REQUEST_RAN_NS)
-        ret_sample->worthwhile = processor_of(caller) >= 0;
+        ret_sample->worthwhile = yield_has_choice() && processor_of(caller) >= 0;
     *ret_caller = rings ? 0 : caller;
     yield->looked_ns = now_ns;
     yield->requests = requests;
