@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import socket
+import stat
 import sys
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -42,8 +43,8 @@ def unix_socket(path):
         end.bind(path)
 
 
-def open_by_handle(path):
-    """Open what `path` names by the handle that an NFS server would keep."""
+def handle_of(path):
+    """What an NFS server would keep of what `path` names."""
     size = 128
     handle = ctypes.create_string_buffer(8 + size)
     ctypes.memmove(handle, size.to_bytes(4, sys.byteorder), 4)
@@ -51,12 +52,30 @@ def open_by_handle(path):
     if libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), handle, ctypes.byref(mount), 0):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-    descriptor = libc.open_by_handle_at(directory, handle, os.O_RDONLY)
+    return handle
+
+
+def open_handle(directory, handle):
+    """Open it by that, on the filesystem of `directory`, and read or list it."""
+    mount = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = libc.open_by_handle_at(mount, handle, os.O_RDONLY)
     if descriptor < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    os.read(descriptor, 1)
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.listdir(descriptor)
+    else:
+        os.read(descriptor, 1)
+
+
+def save_handle(path, file):
+    with open(file, "wb") as stream:
+        stream.write(handle_of(path).raw)
+
+
+def open_saved_handle(directory, file):
+    with open(file, "rb") as stream:
+        open_handle(directory, stream.read())
 
 
 CALLS = {
@@ -85,7 +104,9 @@ CALLS = {
     "chown": lambda path, uid, gid: os.lchown(path, int(uid), int(gid)),
     "utime": lambda path: os.utime(path, ns=(1, 1)),
     "stat": lambda path: os.lstat(path),
-    "by_handle": open_by_handle,
+    "by_handle": lambda path: open_handle(os.path.dirname(path), handle_of(path)),
+    "save_handle": save_handle,
+    "open_handle": open_saved_handle,
     "readlink": lambda path: os.readlink(path),
     "list": lambda path: os.listdir(path),
     "getxattr": lambda path, name: os.getxattr(path, name),
