@@ -22,6 +22,7 @@ enum exit_code_mount {
 
 /* fsck(8) */
 enum exit_code_fsck {
+    EXIT_CODE_FSCK_REPAIRED = 1,
     EXIT_CODE_FSCK_ERRORS_LEFT = 4,
     EXIT_CODE_FSCK_TROUBLE = 8,
     EXIT_CODE_FSCK_USAGE = 16,
