@@ -327,6 +327,11 @@ uint64_t ll_loop_requests(struct ll_loop *loop)
     return atomic_load_explicit(&loop->requests, memory_order_relaxed);
 }
 
+uint64_t ll_loop_hand_overs(struct ll_loop *loop)
+{
+    return atomic_load_explicit(&loop->hand_overs, memory_order_relaxed);
+}
+
 int ll_loop_caller(struct ll_loop *loop, uint64_t *ret_changes)
 {
     *ret_changes = atomic_load_explicit(&loop->caller_changes, memory_order_relaxed);

@@ -43,6 +43,7 @@ uint32_t ll_loop_readers_max(struct ll_loop *loop);
 int ll_loop_reader_thread(struct ll_loop *loop, uint32_t index);
 bool ll_loop_uses_rings(struct ll_loop *loop);
 uint64_t ll_loop_requests(struct ll_loop *loop);
+uint64_t ll_loop_hand_overs(struct ll_loop *loop); /* of those: they waited */
 /* Of requests from the device: the last one's caller (a thread, 0: unknown), and how often it was
  * another than that of the request before. */
 int ll_loop_caller(struct ll_loop *loop, uint64_t *ret_changes);

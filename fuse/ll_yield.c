@@ -103,8 +103,9 @@ struct ll_yield {
     atomic_bool asleep;
     atomic_uint noticed; /* while it is asleep */
     uint32_t readers;
-    struct times *before;                         /* of each reader, at the last look */
-    uint64_t looked_ns, requests, caller_changes; /* at the last look */
+    struct times *before; /* of each reader, at the last look */
+    uint64_t looked_ns;   /* the last look, and what was counted until then: */
+    uint64_t requests, hand_overs, caller_changes;
 
     struct lock lock; /* LOCK_RANK_LEAF */
     pthread_cond_t wake;
@@ -141,6 +142,7 @@ static void yield_look(struct ll_yield *yield, struct ll_yield_sample *ret_sampl
 {
     uint64_t now_ns = clock_monotonic_ns(), elapsed_ns = now_ns - yield->looked_ns, ran_ns = 0;
     uint64_t requests = ll_loop_requests(yield->loop), changes;
+    uint64_t hand_overs = ll_loop_hand_overs(yield->loop);
     int caller = ll_loop_caller(yield->loop, &changes);
     bool rings = ll_loop_uses_rings(yield->loop), waiting = false;
 
@@ -151,14 +153,17 @@ static void yield_look(struct ll_yield *yield, struct ll_yield_sample *ret_sampl
         .elapsed_ns = elapsed_ns,
         .requests = requests - yield->requests,
         .starved = waiting && (rings || ll_loop_has_request(yield->loop)),
-        .worthwhile = rings,
+        .worthwhile = hand_overs - yield->hand_overs <=
+                      (requests - yield->requests) / LL_YIELD_REQUESTS_A_HAND_OVER,
     };
-    if (!rings && changes - yield->caller_changes <= ret_sample->requests / 8 &&
-        ran_ns <= ret_sample->requests * LL_YIELD_REQUEST_RAN_NS)
-        ret_sample->worthwhile = yield_has_choice() && processor_of(caller) >= 0;
+    if (!rings && ret_sample->worthwhile)
+        ret_sample->worthwhile = changes - yield->caller_changes <= ret_sample->requests / 8 &&
+                                 ran_ns <= ret_sample->requests * LL_YIELD_REQUEST_RAN_NS &&
+                                 yield_has_choice() && processor_of(caller) >= 0;
     *ret_caller = rings ? 0 : caller;
     yield->looked_ns = now_ns;
     yield->requests = requests;
+    yield->hand_overs = hand_overs;
     yield->caller_changes = changes;
 }
 

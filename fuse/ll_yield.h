@@ -33,8 +33,10 @@
 #define LL_YIELD_BACKOFF_MIN_NS  UINT64_C(100000000)
 #define LL_YIELD_BACKOFF_MAX_NS  UINT64_C(3200000000)
 #define LL_YIELD_SETTLED_NS      UINT64_C(250000000)
-#define LL_YIELD_REQUESTS_A_LOOK 16              /* fewer are not worth it */
-#define LL_YIELD_REQUEST_RAN_NS  UINT64_C(20000) /* one that takes longer: rather another CPU */
+#define LL_YIELD_REQUESTS_A_LOOK 16 /* fewer are not worth it */
+#define LL_YIELD_REQUESTS_A_HAND_OVER                                                              \
+    32 /* each changes the reader: fewer requests are not worth it */
+#define LL_YIELD_REQUEST_RAN_NS UINT64_C(20000) /* one that takes longer: rather another CPU */
 
 /* ---- the decision ---- */
 
