@@ -8,11 +8,12 @@
  * what the inode says; whoever sets the time by hand removes it. Snapshots show what the inode
  * says.
  *
- * Owns:    the records 0 12 ino, and a memory of them in pages of 1,024 neighbouring inodes, so
- * that an inode without one costs a look at a bit. Times that are new wait there, at most
- *          FS_ATIME_DIRTY_MAX, and are written in one batch: a crash loses them, an unmount does
- * not. Threads: any. Locks:   write_lock (LOCK_RANK_FS_ATIME) while records are written or removed,
- * I/O under it; lock (LOCK_RANK_FS_TABLE) for the pages, none under it.
+ * Owns:    the records 0 12 ino, and a memory of them in pages of 1,024 neighbouring inodes, so that
+ *          an inode without one costs a look at a bit. Times that are new wait there, at most
+ *          FS_ATIME_DIRTY_MAX, and are written in one batch: a crash loses them, an unmount does not.
+ * Threads: any.
+ * Locks:   write_lock (LOCK_RANK_FS_ATIME) while records are written or removed, I/O under it; lock
+ *          (LOCK_RANK_FS_TABLE) for the pages, none under it.
  */
 #ifndef VARVE_FUSE_FS_ATIME_H
 #define VARVE_FUSE_FS_ATIME_H

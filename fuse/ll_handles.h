@@ -3,8 +3,8 @@
  * ll_handles.h - a counting set of nodes: how often each is open in a certain way
  *
  * Two of them exist:
- *   dirty_files  nodes that may have dirty pages in the kernel. A shared mapping that can be
- * written needs a descriptor opened O_RDWR, and keeps it open; with write-back caching every
+ *   dirty_files  nodes that may have dirty pages in the kernel. A shared mapping that can be written
+ *                needs a descriptor opened O_RDWR, and keeps it open; with write-back caching every
  *                descriptor that can write counts. They are what must be flushed before a snapshot;
  *                everything else has reached us already.
  *   directories  live directories that are open, see ll_directory.c.

@@ -3,20 +3,23 @@
  * ll_yield.h - the threads that answer stay with their callers, and let them have the CPU
  *
  * Owns:       when the threads that read requests run as SCHED_IDLE and, without rings, on which
- * CPU; the thread that watches them. Why:        a request and its answer wake two threads. Where
- * caller and daemon run on different CPUs, each wakes an idle one, which costs more than all else
- * (on virtual machines 20 to 100 us). The kernel seldom lets them share a CPU by itself: a caller
- * that is woken by its answer is put on an idle CPU, because the thread that answers still occupies
- * the one where the caller slept. But a CPU that runs nothing but SCHED_IDLE counts as idle for
- * this choice (select_idle_sibling() in kernel/sched/fair.c), so there it stays. Rings bring
- * requests to their caller's CPU. Without them the thread that reads the device follows: when one
- * caller asks for nearly everything it moves to its CPU. The danger: beside a thread that computes,
- * one of SCHED_IDLE gets next to nothing. So this is done only while requests come one after
- * another, and only while a thread of ordinary priority looks every few milliseconds whether those
- * threads still run. When one does not, all are ordinary again, for a time that doubles when it
- * happens again. Not done:   without rings, when requests take the daemon long (data): then two
- * CPUs are better. Bounds:     what a computing thread can delay a request by: two intervals, at
- * most once in LL_YIELD_BACKOFF_MIN_NS, and where it goes on once in LL_YIELD_BACKOFF_MAX_NS.
+ *             CPU; the thread that watches them.
+ * Why:        a request and its answer wake two threads. Where caller and daemon run on different
+ *             CPUs, each wakes an idle one, which costs more than all else (on virtual machines 20
+ *             to 100 us). The kernel seldom lets them share a CPU by itself: a caller that is woken
+ *             by its answer is put on an idle CPU, because the thread that answers still occupies
+ *             the one where the caller slept. But a CPU that runs nothing but SCHED_IDLE counts as
+ *             idle for this choice (select_idle_sibling() in kernel/sched/fair.c), so there it
+ *             stays. Rings bring requests to their caller's CPU. Without them the thread that reads
+ *             the device follows: when one caller asks for nearly everything it moves to its CPU.
+ * The danger: beside a thread that computes, one of SCHED_IDLE gets next to nothing. So this is
+ *             done only while requests come one after another, and only while a thread of ordinary
+ *             priority looks every few milliseconds whether those threads still run. When one does
+ *             not, all are ordinary again, for a time that doubles when it happens again.
+ * Not done:   when many requests wait (fsync), as each makes another thread the reader; and without
+ *             rings when they take the daemon long (data), for then two CPUs are better.
+ * Bounds:     what a computing thread can delay a request by: two intervals, at most once in
+ *             LL_YIELD_BACKOFF_MIN_NS, and where it goes on once in LL_YIELD_BACKOFF_MAX_NS.
  * Threads:    one, asleep while few requests come. ll_yield_notice() from any thread.
  *
  * Without the right to return from SCHED_IDLE (Linux wants CAP_SYS_NICE or RLIMIT_NICE), or without
@@ -34,9 +37,10 @@
 #define LL_YIELD_BACKOFF_MAX_NS  UINT64_C(3200000000)
 #define LL_YIELD_SETTLED_NS      UINT64_C(250000000)
 #define LL_YIELD_REQUESTS_A_LOOK 16 /* fewer are not worth it */
-#define LL_YIELD_REQUESTS_A_HAND_OVER                                                              \
-    32 /* each changes the reader: fewer requests are not worth it */
-#define LL_YIELD_REQUEST_RAN_NS UINT64_C(20000) /* one that takes longer: rather another CPU */
+/* Each hand-over changes the reader: not with fewer requests between them. */
+#define LL_YIELD_REQUESTS_A_HAND_OVER 32
+/* Of the daemon's time: one that takes longer is better off on another CPU. */
+#define LL_YIELD_REQUEST_RAN_NS UINT64_C(20000)
 
 /* ---- the decision ---- */
 

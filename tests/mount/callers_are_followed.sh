@@ -3,6 +3,7 @@
 #
 # The thread that reads the device follows a caller that asks one thing after another; when nobody
 # asks any more, or something else computes, it is a thread like others again.
+# timeout: 300
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/mount.sh"
 
 chrt -i 0 chrt -o 0 true 2>/dev/null || skip 'needs the right to return from SCHED_IDLE'
