@@ -14,7 +14,8 @@
 #include "fuse/fs_atime.h"
 
 #define SNAPDIR_NAME       ".snapshots"
-#define SNAPSHOT_VIEWS_MAX 16
+/* A walk through a month of daily snapshots looks at all of them again and again. */
+#define SNAPSHOT_VIEWS_MAX 64
 #define SUPERBLOCK_SIZE    8
 #define MODE_ROOT          (S_IFDIR | 0755)
 
