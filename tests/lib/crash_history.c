@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crash_history.c - recording what enters an engine
+ */
+#include "tests/lib/crash_history.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/checksum.h"
+#include "engine/blob_writer.h"
+#include "tests/lib/crash_history_internal.h"
+
+static pthread_mutex_t recording_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct crash_history *recording;
+static struct engine *recorded_engine;
+/* Of the engine that is open: compaction may move data before anything else is recorded. */
+static struct crash_frames *recorded_frames;
+
+void *crash_must(void *memory)
+{
+    if (memory == NULL)
+        abort();
+    return memory;
+}
+
+void crash_grow(void *array, size_t *room, size_t count, size_t element)
+{
+    void **memory = array;
+
+    if (count < *room)
+        return;
+    *room = *room * 2 + 32;
+    *memory = crash_must(realloc(*memory, *room * element));
+}
+
+char *crash_text(const char *format, ...)
+{
+    va_list arguments;
+    char *text;
+
+    va_start(arguments, format);
+    if (vasprintf(&text, format, arguments) < 0)
+        abort();
+    va_end(arguments);
+    return text;
+}
+
+/* ---- objects ---- */
+
+static struct crash_frames *frames_new(struct crash_frames *parent)
+{
+    struct crash_frames *frames = crash_must(calloc(1, sizeof *frames));
+
+    frames->references = 1;
+    frames->parent = parent;
+    if (parent != NULL)
+        parent->references++;
+    return frames;
+}
+
+static void frames_unref(struct crash_frames *frames)
+{
+    if (frames == NULL || --frames->references > 0)
+        return;
+    frames_unref(frames->parent);
+    for (size_t i = 0; i < frames->count; i++)
+        free(frames->list[i].data);
+    free(frames->list);
+    free(frames);
+}
+
+/* Frames go there from now on. */
+static void record_frames(struct crash_frames *frames)
+{
+    struct crash_frames *before;
+
+    pthread_mutex_lock(&recording_lock);
+    before = recorded_frames;
+    recorded_frames = frames;
+    frames->references++;
+    pthread_mutex_unlock(&recording_lock);
+    frames_unref(before);
+}
+
+struct crash_history *crash_history_new(void)
+{
+    struct crash_history *history = crash_must(calloc(1, sizeof *history));
+
+    history->references = 1;
+    history->frames = frames_new(NULL);
+    record_frames(history->frames);
+    return history;
+}
+
+void crash_history_expect(struct crash_history *history)
+{
+    struct crash_frames *frames = frames_new(history->frames);
+
+    record_frames(frames);
+    frames_unref(frames);
+}
+
+struct crash_history *crash_history_ref(struct crash_history *history)
+{
+    history->references++;
+    return history;
+}
+
+void crash_history_unref(struct crash_history *history)
+{
+    if (history == NULL || --history->references > 0)
+        return;
+    for (size_t i = 0; i < history->batch_count; i++)
+        free(history->batches[i].bytes.data);
+    for (size_t i = 0; i < history->event_count; i++)
+        free(history->events[i].name);
+    free(history->batches);
+    free(history->events);
+    free(history->digests);
+    frames_unref(history->frames);
+    free(history);
+}
+
+static void add_event(struct crash_history *history, struct crash_event event)
+{
+    crash_grow(&history->events, &history->event_room, history->event_count,
+               sizeof *history->events);
+    history->events[history->event_count++] = event;
+}
+
+static char *copy_name(struct slice name)
+{
+    return crash_must(strndup((const char *)name.data, name.size));
+}
+
+/* ---- recording ---- */
+
+void crash_history_record(struct crash_history *history, struct engine *engine)
+{
+    pthread_mutex_lock(&recording_lock);
+    recording = history;
+    recorded_engine = engine;
+    pthread_mutex_unlock(&recording_lock);
+}
+
+/* The history that records what enters `engine`, locked; NULL (not locked) when none does. */
+static struct crash_history *recorder_lock(const struct engine *engine)
+{
+    pthread_mutex_lock(&recording_lock);
+    if (recording != NULL && engine == recorded_engine)
+        return recording;
+    pthread_mutex_unlock(&recording_lock);
+    return NULL;
+}
+
+static void recorder_unlock(void)
+{
+    pthread_mutex_unlock(&recording_lock);
+}
+
+size_t crash_history_events(struct crash_history *history)
+{
+    size_t count;
+
+    pthread_mutex_lock(&recording_lock);
+    count = history->event_count;
+    pthread_mutex_unlock(&recording_lock);
+    return count;
+}
+
+void crash_history_note_synced(struct crash_history *history, uint64_t sequence)
+{
+    pthread_mutex_lock(&recording_lock);
+    add_event(history, (struct crash_event){.kind = CRASH_EVENT_SYNCED, .sequence = sequence});
+    pthread_mutex_unlock(&recording_lock);
+}
+
+static int compare_batches(const void *left, const void *right)
+{
+    const struct crash_batch *a = left, *b = right;
+
+    return a->first < b->first ? -1 : a->first > b->first;
+}
+
+/* Batches of several threads come in any order. */
+void crash_history_sort(struct crash_history *history)
+{
+    if (history->is_sorted)
+        return;
+    if (history->batch_count > 0)
+        qsort(history->batches, history->batch_count, sizeof *history->batches, compare_batches);
+    history->is_sorted = true;
+}
+
+/* ---- what the linker puts between ---- */
+
+int __real_engine_write(struct engine *engine, const struct batch *batch,
+                        uint64_t *ret_first_sequence);
+int __wrap_engine_write(struct engine *engine, const struct batch *batch,
+                        uint64_t *ret_first_sequence);
+int __real_engine_sync(struct engine *engine, uint64_t sequence);
+int __wrap_engine_sync(struct engine *engine, uint64_t sequence);
+int __real_blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
+                              struct blob_ref *ret_ref);
+int __wrap_blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
+                              struct blob_ref *ret_ref);
+int __real_engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
+                                    uint64_t *ret_id);
+int __wrap_engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
+                                    uint64_t *ret_id);
+int __real_engine_checkpoint_delete(struct engine *engine, uint64_t id);
+int __wrap_engine_checkpoint_delete(struct engine *engine, uint64_t id);
+int __real_engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice name);
+int __wrap_engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice name);
+int __real_engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct slice payload);
+int __wrap_engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct slice payload);
+
+int __wrap_engine_write(struct engine *engine, const struct batch *batch,
+                        uint64_t *ret_first_sequence)
+{
+    struct crash_history *history;
+    uint64_t first = 0;
+    int result = __real_engine_write(engine, batch, &first);
+
+    if (result == 0 && first > 0) {
+        history = recorder_lock(engine);
+        if (history != NULL) {
+            struct crash_batch noted = {.first = first, .count = batch->count};
+
+            if (buffer_append(&noted.bytes, batch->bytes.data, batch->bytes.size) != 0)
+                abort();
+            crash_grow(&history->batches, &history->batch_room, history->batch_count,
+                       sizeof *history->batches);
+            history->batches[history->batch_count++] = noted;
+            history->is_sorted = false;
+            recorder_unlock();
+        }
+    }
+    if (result == 0 && ret_first_sequence != NULL && first > 0)
+        *ret_first_sequence = first;
+    return result;
+}
+
+int __wrap_engine_sync(struct engine *engine, uint64_t sequence)
+{
+    int result = __real_engine_sync(engine, sequence);
+
+    if (result == 0) {
+        struct crash_history *history = recorder_lock(engine);
+
+        if (history != NULL) {
+            add_event(history,
+                      (struct crash_event){.kind = CRASH_EVENT_SYNCED, .sequence = sequence});
+            recorder_unlock();
+        }
+    }
+    return result;
+}
+
+int __wrap_blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
+                              struct blob_ref *ret_ref)
+{
+    int result = __real_blob_writer_append(writer, data, size, ret_ref);
+
+    if (result == 0) {
+        pthread_mutex_lock(&recording_lock);
+        if (recorded_frames != NULL) {
+            struct crash_frames *frames = recorded_frames;
+            struct crash_frame frame = {.chunk_id = ret_ref->chunk_id,
+                                        .position = ret_ref->position,
+                                        .size = size,
+                                        .data = crash_must(malloc(size))};
+
+            memcpy(frame.data, data, size);
+            crash_grow(&frames->list, &frames->room, frames->count, sizeof *frames->list);
+            frames->list[frames->count++] = frame;
+        }
+        pthread_mutex_unlock(&recording_lock);
+    }
+    return result;
+}
+
+static void note_checkpoint(struct engine *engine, enum crash_event_kind kind, uint64_t id,
+                            uint64_t sequence, struct slice name)
+{
+    struct crash_history *history = recorder_lock(engine);
+
+    if (history == NULL)
+        return;
+    add_event(history, (struct crash_event){.kind = kind,
+                                            .id = id,
+                                            .sequence = sequence,
+                                            .name = name.data != NULL ? copy_name(name) : NULL});
+    recorder_unlock();
+}
+
+struct sequence_search {
+    uint64_t id, sequence;
+};
+
+static int find_sequence(void *context, const struct engine_checkpoint_info *info)
+{
+    struct sequence_search *search = context;
+
+    if (info->id != search->id)
+        return 0;
+    search->sequence = info->sequence;
+    return 1;
+}
+
+int __wrap_engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
+                                    uint64_t *ret_id)
+{
+    uint64_t id = 0;
+    int result = __real_engine_checkpoint_create(engine, name, payload, &id);
+
+    if (result == 0) {
+        struct sequence_search search = {.id = id};
+
+        (void)engine_checkpoint_each(engine, find_sequence, &search);
+        if (search.sequence == 0)
+            abort(); /* deleted by another thread already: a workload must not */
+        note_checkpoint(engine, CRASH_EVENT_CREATED, id, search.sequence, name);
+        *ret_id = id;
+    }
+    return result;
+}
+
+int __wrap_engine_checkpoint_delete(struct engine *engine, uint64_t id)
+{
+    int result;
+
+    note_checkpoint(engine, CRASH_EVENT_DELETE_BEGUN, id, 0, slice_of(NULL, 0));
+    result = __real_engine_checkpoint_delete(engine, id);
+    if (result == 0)
+        note_checkpoint(engine, CRASH_EVENT_DELETED, id, 0, slice_of(NULL, 0));
+    return result;
+}
+
+int __wrap_engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice name)
+{
+    int result;
+
+    note_checkpoint(engine, CRASH_EVENT_RENAME_BEGUN, id, 0, name);
+    result = __real_engine_checkpoint_rename(engine, id, name);
+    note_checkpoint(engine, result == 0 ? CRASH_EVENT_RENAMED : CRASH_EVENT_RENAME_FAILED, id, 0,
+                    name);
+    return result;
+}
+
+int __wrap_engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct slice payload)
+{
+    return __real_engine_checkpoint_set_payload(engine, id, payload);
+}
+
+/* ---- a second life ---- */
+
+uint64_t crash_history_last(struct crash_history *history)
+{
+    uint64_t last = 0;
+
+    crash_history_sort(history);
+    if (history->batch_count > 0) {
+        const struct crash_batch *batch = &history->batches[history->batch_count - 1];
+
+        last = batch->first + batch->count - 1;
+    }
+    for (size_t i = 0; i < history->event_count; i++)
+        if (history->events[i].kind == CRASH_EVENT_CREATED && history->events[i].sequence > last)
+            last = history->events[i].sequence;
+    return last;
+}
+
+static int fork_checkpoint(void *context, const struct engine_checkpoint_info *info)
+{
+    struct crash_history *history = context;
+
+    add_event(history,
+              (struct crash_event){.kind = CRASH_EVENT_CREATED,
+                                   .id = info->id,
+                                   .sequence = info->sequence,
+                                   .name = copy_name(slice_of(info->name, info->name_size))});
+    return 0;
+}
+
+struct crash_history *crash_history_fork(struct crash_history *history, struct engine *engine)
+{
+    struct crash_history *copy = crash_must(calloc(1, sizeof *copy));
+    uint64_t sequence = engine_sequence(engine);
+
+    crash_history_sort(history);
+    copy->references = 1;
+    copy->frames = recorded_frames;
+    copy->frames->references++;
+    for (size_t i = 0; i < history->batch_count && history->batches[i].first <= sequence; i++) {
+        struct crash_batch batch = {.first = history->batches[i].first,
+                                    .count = history->batches[i].count};
+
+        if (buffer_append(&batch.bytes, history->batches[i].bytes.data,
+                          history->batches[i].bytes.size) != 0)
+            abort();
+        crash_grow(&copy->batches, &copy->batch_room, copy->batch_count, sizeof *copy->batches);
+        copy->batches[copy->batch_count++] = batch;
+    }
+    copy->is_sorted = true;
+    (void)engine_checkpoint_each(engine, fork_checkpoint, copy);
+    add_event(copy, (struct crash_event){.kind = CRASH_EVENT_SYNCED, .sequence = sequence});
+    return copy;
+}

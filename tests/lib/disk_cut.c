@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * disk_cut.c - copies of a disk: as the next process sees it, as it is after the power went, as
+ * files
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/disk_model_internal.h"
+#include "tests/lib/seed.h"
+
+void disk_manifest_data_unref(struct disk_manifest_data *data)
+{
+    if (data != NULL && atomic_fetch_sub_explicit(&data->references, 1, memory_order_acq_rel) == 1)
+        free(data);
+}
+
+/* ---- copies ---- */
+
+static struct disk_inode *copy_inode(const struct disk_inode *from)
+{
+    struct disk_inode *to = disk_must(malloc(sizeof *to));
+
+    *to = *from;
+    to->handles = 0;
+    to->is_locked = false;
+    disk_content_copy(&from->content, &to->content);
+    disk_content_copy(&from->durable, &to->durable);
+    disk_names_copy(&from->names, &to->names);
+    disk_names_copy(&from->durable_names, &to->durable_names);
+    to->changes = disk_must(calloc(from->change_count + 1, sizeof *to->changes));
+    to->change_room = from->change_count + 1;
+    for (size_t i = 0; i < from->change_count; i++) {
+        to->changes[i] = from->changes[i];
+        atomic_fetch_add_explicit(&to->changes[i]->references, 1, memory_order_relaxed);
+    }
+    to->halves = disk_must(calloc(from->half_count + 1, sizeof *to->halves));
+    to->half_room = from->half_count + 1;
+    for (size_t i = 0; i < from->half_count; i++) {
+        to->halves[i] = from->halves[i];
+        to->halves[i].text = disk_must(strdup(from->halves[i].text));
+    }
+    return to;
+}
+
+struct disk_model *disk_model_clone_locked(struct disk_model *disk)
+{
+    struct disk_model *copy = disk_must(calloc(1, sizeof *copy));
+
+    copy->base = disk_must(strdup(""));
+    copy->options = disk->options;
+    copy->next_number = disk->next_number;
+    copy->inode_count = copy->inode_room = disk->inode_count;
+    copy->inodes = disk_must(calloc(disk->inode_count, sizeof(struct disk_inode *)));
+    for (size_t i = 0; i < disk->inode_count; i++)
+        if (disk->inodes[i] != NULL)
+            copy->inodes[i] = copy_inode(disk->inodes[i]);
+    copy->manifest = disk->manifest;
+    if (copy->manifest != NULL)
+        atomic_fetch_add_explicit(&copy->manifest->references, 1, memory_order_relaxed);
+    disk_collect(copy);
+    disk_model_enlist(copy);
+    return copy;
+}
+
+struct disk_model *disk_model_clone(struct disk_model *disk)
+{
+    struct disk_model *copy;
+
+    pthread_mutex_lock(&disk->lock);
+    copy = disk_model_clone_locked(disk);
+    pthread_mutex_unlock(&disk->lock);
+    return copy;
+}
+
+/* ---- what survives ---- */
+
+enum cut_mode {
+    CUT_NOTHING,    /* only what was promised */
+    CUT_EVERYTHING, /* all of it */
+    CUT_CHANGES,    /* each change by itself */
+    CUT_SECTORS,    /* each sector by itself */
+    CUT_INODES,     /* all or nothing of a file or directory */
+    CUT_HORIZON,    /* what came before a moment */
+    CUT_LATE,       /* what came after a moment */
+    CUT_NAMES,      /* names, no data */
+    CUT_DATA,       /* data by sectors, no names */
+    CUT_NEARLY,     /* before a moment mostly, after it hardly */
+    CUT_MODES,
+};
+
+struct cut {
+    enum cut_mode mode;
+    uint64_t seed;
+    unsigned chance; /* of 256 */
+    uint64_t horizon;
+};
+
+/* A number that is always the same for the same question. */
+static unsigned cut_dice(const struct cut *cut, uint64_t first, uint64_t second)
+{
+    uint64_t state = cut->seed ^ (first * 0x9e3779b97f4a7c15u) ^ (second * 0xc2b2ae3d27d4eb4fu);
+
+    return (unsigned)(seed_next(&state) & 0xff);
+}
+
+static bool cut_keeps(const struct cut *cut, uint64_t number, uint64_t part, size_t inode,
+                      bool is_name)
+{
+    switch (cut->mode) {
+    case CUT_NOTHING:
+        return false;
+    case CUT_EVERYTHING:
+        return true;
+    case CUT_CHANGES:
+        return cut_dice(cut, number, 0) < cut->chance;
+    case CUT_INODES:
+        return cut_dice(cut, is_name ? number : inode, 1) < cut->chance;
+    case CUT_HORIZON:
+        return number < cut->horizon;
+    case CUT_LATE:
+        return number >= cut->horizon;
+    case CUT_NAMES:
+        return is_name;
+    case CUT_DATA:
+        return !is_name && cut_dice(cut, number, part + 1) < cut->chance;
+    case CUT_NEARLY:
+        return cut_dice(cut, number, part + 1) < (number < cut->horizon ? 240u : 16u);
+    case CUT_SECTORS:
+    default:
+        return cut_dice(cut, number, is_name ? 0 : part + 1) < cut->chance;
+    }
+}
+
+static void apply_write(const struct cut *cut, struct disk_inode *inode, size_t index,
+                        const struct disk_change *change)
+{
+    uint64_t old_size = inode->durable.size_bytes;
+    uint64_t end = change->offset + change->size;
+    uint64_t kept_end = 0, at = change->offset;
+
+    while (at < end) {
+        uint64_t next = (at / DISK_SECTOR_SIZE + 1) * DISK_SECTOR_SIZE;
+
+        if (next > end)
+            next = end;
+        if (cut_keeps(cut, change->number, at / DISK_SECTOR_SIZE, index, false)) {
+            disk_content_write(&inode->durable, change->data + (at - change->offset),
+                               (size_t)(next - at), at);
+            kept_end = next;
+        }
+        at = next;
+    }
+    /* The size is another thing than the data. */
+    if (kept_end > old_size && cut->mode >= CUT_CHANGES && cut->mode != CUT_HORIZON &&
+        cut_dice(cut, change->number, 0x51) < 64)
+        disk_content_resize(&inode->durable, old_size);
+    else if (end > inode->durable.size_bytes && cut->mode >= CUT_CHANGES &&
+             cut->mode != CUT_HORIZON && cut_dice(cut, change->number, 0x52) < 64)
+        disk_content_resize(&inode->durable, end);
+}
+
+static void settle_inode(const struct cut *cut, struct disk_inode *inode, size_t index)
+{
+    for (size_t i = 0; i < inode->change_count; i++) {
+        const struct disk_change *change = inode->changes[i];
+
+        if (change->kind == DISK_CHANGE_WRITE)
+            apply_write(cut, inode, index, change);
+        else if (cut_keeps(cut, change->number, 0, index, false))
+            disk_content_resize(&inode->durable, change->offset);
+    }
+    for (size_t i = 0; i < inode->half_count; i++)
+        if (cut_keeps(cut, inode->halves[i].group, 0, index, true))
+            disk_names_set(&inode->durable_names, inode->halves[i].text, inode->halves[i].inode,
+                           inode->halves[i].linked);
+    if (cut->mode == CUT_EVERYTHING || (cut->mode != CUT_NOTHING && cut_dice(cut, index, 2) < 128))
+        inode->durable_mode = inode->mode;
+    disk_inode_drop_changes(inode);
+    disk_content_free(&inode->content);
+    disk_content_copy(&inode->durable, &inode->content);
+    disk_names_free(&inode->names);
+    disk_names_copy(&inode->durable_names, &inode->names);
+    inode->mode = inode->durable_mode;
+}
+
+/* Names of the inode, and those of them whose link no sync of the file covered. */
+static unsigned count_names(const struct disk_model *disk, size_t index, unsigned *ret_unsynced)
+{
+    unsigned count = 0;
+
+    *ret_unsynced = 0;
+    for (size_t i = 0; i < disk->inode_count; i++) {
+        const struct disk_inode *directory = disk->inodes[i];
+
+        for (size_t j = 0; directory != NULL && j < directory->names.count; j++) {
+            if (directory->names.names[j].inode != index)
+                continue;
+            count++;
+            *ret_unsynced +=
+                directory->names.names[j].linked >= disk->inodes[index]->links_synced &&
+                directory->names.names[j].linked > 0;
+        }
+    }
+    return count;
+}
+
+/* As many as there are names, or fewer by those links that no sync of the file covered. A count
+ * that was lowered goes to the disk together with the removal of the name. */
+static void settle_links(const struct cut *cut, struct disk_model *disk, size_t index)
+{
+    struct disk_inode *inode = disk->inodes[index];
+    unsigned missing, names = count_names(disk, index, &missing);
+
+    if (inode->is_directory)
+        return;
+    if (cut->mode == CUT_EVERYTHING || (cut->mode != CUT_NOTHING && cut_dice(cut, index, 3) < 128))
+        missing = 0;
+    if (inode->deficit >= (int)names)
+        inode->links = 0;
+    else
+        inode->links = (unsigned)((int)names - inode->deficit);
+    if (inode->links > 0)
+        inode->links = missing < inode->links ? inode->links - missing : 1;
+    inode->links_synced = disk->next_number;
+}
+
+/* Once names in lost directories are gone, whose counts nobody lowers. */
+static void settle_deficit(struct disk_model *disk, size_t index)
+{
+    struct disk_inode *inode = disk->inodes[index];
+    unsigned unsynced, names = count_names(disk, index, &unsynced);
+
+    if (inode->is_directory)
+        return;
+    inode->deficit = (int)names - (int)inode->links;
+    inode->is_destroyed = names > 0 && inode->links == 0;
+}
+
+static struct cut cut_of(const struct disk_model *disk, uint64_t seed)
+{
+    uint64_t oldest = disk->next_number, span;
+    struct cut cut = {.mode = CUT_NOTHING, .seed = seed};
+
+    if (seed <= 1) {
+        cut.mode = seed == 0 ? CUT_NOTHING : CUT_EVERYTHING;
+        return cut;
+    }
+    for (size_t i = 0; i < disk->inode_count; i++) {
+        const struct disk_inode *inode = disk->inodes[i];
+
+        if (inode != NULL && inode->change_count > 0 && inode->changes[0]->number < oldest)
+            oldest = inode->changes[0]->number;
+        if (inode != NULL && inode->half_count > 0 && inode->halves[0].number < oldest)
+            oldest = inode->halves[0].number;
+    }
+    span = disk->next_number - oldest + 1;
+    cut.mode = CUT_CHANGES + (enum cut_mode)(seed_next(&seed) % (CUT_MODES - CUT_CHANGES));
+    cut.chance = (unsigned)(seed_next(&seed) % 5) * 56 + 16;
+    cut.horizon = oldest + seed_next(&seed) % span;
+    return cut;
+}
+
+struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed)
+{
+    struct disk_model *image = disk_model_clone(disk);
+    struct cut cut = cut_of(image, seed);
+
+    for (size_t i = 0; i < image->inode_count; i++)
+        if (image->inodes[i] != NULL)
+            settle_inode(&cut, image->inodes[i], i);
+    for (size_t i = 0; i < image->inode_count; i++)
+        if (image->inodes[i] != NULL)
+            settle_links(&cut, image, i);
+    disk_collect(image);
+    for (size_t i = 0; i < image->inode_count; i++)
+        if (image->inodes[i] != NULL)
+            settle_deficit(image, i);
+    return image;
+}
+
+/* ---- real files ---- */
+
+static void write_real(const char *path, const void *data, size_t size, mode_t mode)
+{
+    int descriptor;
+
+    (void)unlink(path);
+    descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (descriptor < 0 || write(descriptor, data, size) != (ssize_t)size ||
+        fchmod(descriptor, mode) != 0) {
+        fprintf(stderr, "disk model: cannot write %s: %s\n", path, strerror(errno));
+        abort();
+    }
+    close(descriptor);
+}
+
+static void make_real_directory(const char *path)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        fprintf(stderr, "disk model: cannot make %s: %s\n", path, strerror(errno));
+        abort();
+    }
+}
+
+void disk_model_put_manifest(struct disk_model *disk, const char *store)
+{
+    char path[4096], file[4200];
+
+    make_real_directory(disk->base);
+    snprintf(path, sizeof path, "%s/%s", disk->base, store);
+    make_real_directory(path);
+    snprintf(path, sizeof path, "%s/%s/manifest", disk->base, store);
+    make_real_directory(path);
+    snprintf(file, sizeof file, "%s/lock.mdb", path);
+    (void)unlink(file);
+    snprintf(file, sizeof file, "%s/data.mdb", path);
+    (void)unlink(file);
+    if (disk->manifest != NULL)
+        write_real(file, disk->manifest->data, disk->manifest->size, 0600);
+}
+
+static void export_directory(const struct disk_model *disk, const struct disk_inode *directory,
+                             const char *path)
+{
+    make_real_directory(path);
+    for (size_t i = 0; i < directory->names.count; i++) {
+        const struct disk_inode *inode = disk->inodes[directory->names.names[i].inode];
+        char below[4096];
+
+        if (snprintf(below, sizeof below, "%s/%s", path, directory->names.names[i].text) >=
+            (int)sizeof below)
+            abort();
+        if (inode->is_directory) {
+            export_directory(disk, inode, below);
+        } else {
+            size_t size = (size_t)inode->content.size_bytes;
+            uint8_t *data = disk_must(malloc(size + 1));
+
+            (void)disk_content_read(&inode->content, data, size, 0);
+            write_real(below, data, size, inode->mode);
+            free(data);
+        }
+    }
+}
+
+void disk_model_export(struct disk_model *disk, const char *directory)
+{
+    char *base = disk->base;
+
+    export_directory(disk, disk->inodes[0], directory);
+    if (disk_names_find(&disk->inodes[0]->names, "store") == DISK_NOTHING)
+        return;
+    disk->base = disk_must(strdup(directory));
+    disk_model_put_manifest(disk, "store");
+    free(disk->base);
+    disk->base = base;
+}

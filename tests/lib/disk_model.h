@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * disk_model.h - a disk that keeps no promise which was not asked for
+ *
+ * An I/O backend over a file system in memory that knows what is on the disk and what is only in
+ * the cache. What survives when the power goes:
+ *   data and size of a file   what a sync of the file covered; of every later write each 512 bytes
+ *                             by themselves, in any combination; of every later size the same
+ *   mode, link count          what fsync (not fdatasync) of the file covered; else old or new
+ *   names                     what a sync of their directory covered; of every later change of a
+ *                             name the old or the new one. With `torn_renames` the two ends of a
+ *                             rename are two such changes, as on ext4 without a journal; else they
+ *                             come together unless one directory was synced and the other was not
+ *   everything                what a sync of the file system covered
+ * A link count that is too low on the disk destroys the file when it reaches zero, whatever other
+ * names it has (R66). After a failed sync what it should have covered stays in the cache and never
+ * reaches the disk, and later syncs succeed.
+ *
+ * LMDB's file is not written through the backend. It is modelled at the level that LMDB promises:
+ * disk_seam.c makes each commit known here as one call of kind DISK_COMMIT, which happened wholly
+ * and durably when it returned, and not at all when the power went before. A shim below LMDB would
+ * test LMDB's own order of two writes and two syncs, which is not ours and which its users have
+ * tested; what we rest on is that the flags which make it so are on (R16), that a failed commit
+ * ends the use of the environment (R17), and that damage is found (values carry checksums; R57 and
+ * the damage tests of the manifest). Power cuts below the real file are tests/mount/r65*.sh.
+ *
+ * Threads: every function from any thread. Running out of memory aborts.
+ */
+#ifndef VARVE_TESTS_LIB_DISK_MODEL_H
+#define VARVE_TESTS_LIB_DISK_MODEL_H
+
+#include "engine/base/io.h"
+
+enum disk_call {
+    DISK_OPEN = 1 << 0,
+    DISK_CREATE = 1 << 1,
+    DISK_READ = 1 << 2,
+    DISK_WRITE = 1 << 3,
+    DISK_SYNC = 1 << 4,
+    DISK_SYNC_FILESYSTEM = 1 << 5,
+    DISK_TRUNCATE = 1 << 6,
+    DISK_STAT = 1 << 7,
+    DISK_CHMOD = 1 << 8,
+    DISK_MKDIR = 1 << 9,
+    DISK_UNLINK = 1 << 10,
+    DISK_RENAME = 1 << 11,
+    DISK_LINK = 1 << 12,
+    DISK_LIST = 1 << 13,
+    DISK_LOCK = 1 << 14,
+    DISK_SPACE = 1 << 15,
+    DISK_COMMIT = 1 << 16,
+
+    DISK_ANY = (1 << 17) - 1,
+    /* What may change the state of the disk, or what of it survives. */
+    DISK_CHANGING = DISK_CREATE | DISK_WRITE | DISK_SYNC | DISK_SYNC_FILESYSTEM | DISK_TRUNCATE |
+                    DISK_CHMOD | DISK_MKDIR | DISK_UNLINK | DISK_RENAME | DISK_LINK | DISK_COMMIT,
+    DISK_SYNCS = DISK_SYNC | DISK_SYNC_FILESYSTEM,
+    /* What needs space. */
+    DISK_SPACE_TAKING = DISK_CREATE | DISK_WRITE | DISK_MKDIR | DISK_LINK | DISK_RENAME,
+};
+
+const char *disk_call_name(enum disk_call call);
+
+struct disk_model;
+
+/* An empty disk whose root directory is the absolute path `base`: names outside do not exist. */
+struct disk_model *disk_model_new(const char *base);
+void disk_model_free(struct disk_model *disk); /* accepts NULL; no file may be open */
+struct io *disk_model_io(struct disk_model *disk);
+const char *disk_model_base(const struct disk_model *disk);
+
+struct disk_model_options {
+    bool torn_renames;
+    bool check_modes;    /* -EACCES for writing a file whose mode forbids it: nobody is root */
+    unsigned links_max;  /* of a file; 0: no limit. -EMLINK beyond */
+    uint64_t size_bytes; /* of the disk; 0: no limit. -ENOSPC beyond */
+};
+void disk_model_set_options(struct disk_model *disk, const struct disk_model_options *options);
+
+/* ---- what is left ---- */
+
+/* The same disk seen by the next process, with what is only in the cache: a process was killed. */
+struct disk_model *disk_model_clone(struct disk_model *disk);
+
+/* The disk after the power went, by `seed`. Seed 0 keeps only what was promised, 1 everything. */
+struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed);
+
+/* Another place for the root. The disk has no open files. */
+void disk_model_set_base(struct disk_model *disk, const char *base);
+
+/* Write all files out to a real directory (made if it is missing), the manifest's too. */
+void disk_model_export(struct disk_model *disk, const char *directory);
+
+/* ---- watching ---- */
+
+/* Called before each call of DISK_CHANGING, with the disk's lock held: of this file it may only
+ * call disk_model_clone_locked(). `label` says what it is about. */
+typedef void disk_model_observer(void *context, struct disk_model *disk, enum disk_call call,
+                                 const char *label);
+void disk_model_observe(struct disk_model *disk, disk_model_observer *observer, void *context);
+struct disk_model *disk_model_clone_locked(struct disk_model *disk);
+
+/* Calls of these kinds so far. */
+uint64_t disk_model_count(struct disk_model *disk, unsigned calls);
+
+/* ---- faults ---- */
+
+struct disk_fault {
+    unsigned calls; /* kinds that count and fail */
+    uint64_t nth;   /* 1: the next one */
+    int error;      /* returned; 0: see below */
+    bool for_ever;
+    size_t size_max; /* error 0: a transfer moves at most so much, */
+    bool stall;      /* or the call waits until the plan is changed */
+};
+/* One plan at a time; NULL: none. Lets go who is stalled. */
+void disk_model_fault(struct disk_model *disk, const struct disk_fault *fault);
+/* How often the plan has struck. */
+uint64_t disk_model_struck(struct disk_model *disk);
+/* What it struck first: valid until the plan is changed. "" when nothing. */
+void disk_model_struck_label(struct disk_model *disk, char to[160]);
+/* Return when a call is stalled. */
+void disk_model_wait_stalled(struct disk_model *disk);
+
+/* Syncs from this place in the program do nothing and report success. `site` is what a site
+ * function below said; 0: none. */
+void disk_model_skip_syncs(struct disk_model *disk, uint64_t site);
+/* Called for every sync, with a number for the place it comes from. */
+typedef void disk_model_site_observer(void *context, uint64_t site, const char *text);
+void disk_model_observe_sites(struct disk_model *disk, disk_model_site_observer *observer,
+                              void *context);
+
+/* ---- LMDB's commits (called by disk_seam.c) ---- */
+
+/* Begin a commit: 0 or the error it must fail with. After 0 the disk is locked; the end unlocks it
+ * and, with `data` not NULL, makes that the content of the manifest's file. */
+int disk_model_commit_begin(struct disk_model *disk);
+void disk_model_commit_end(struct disk_model *disk, const void *data, size_t size);
+/* Write the manifest's file to the real path <base>/<store>/manifest, replacing what is there.
+ * Nothing is written when there was no commit. */
+void disk_model_put_manifest(struct disk_model *disk, const char *store);
+/* The disk whose base `path` lies in; the disk stays until disk_model_free(). NULL: none. */
+struct disk_model *disk_model_of_path(const char *path);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * disk_seam.h - what the linker puts between the program and the libraries below it, for tests
+ *
+ * A test program linked with -Wl,--wrap=mdb_txn_commit, --wrap=io_sync and
+ * --wrap=io_sync_filesystem gets these instead:
+ *   mdb_txn_commit   of an environment whose path lies on a disk model: a call of kind DISK_COMMIT,
+ *                    all or nothing and durable when it returns, which is what LMDB promises. The
+ *                    real file is read back after each, so that the disk has what a cut at any
+ *                    moment leaves: the state of the last commit that had returned.
+ *   io_sync ...      note who called, by which the disk model tells places of the program apart.
+ */
+#ifndef VARVE_TESTS_LIB_DISK_SEAM_H
+#define VARVE_TESTS_LIB_DISK_SEAM_H
+
+#include <stdint.h>
+
+/* Commits that went to disk models; 0 also tells that the program was linked without the options.
+ */
+uint64_t disk_seam_commits(void);
+
+#endif
