@@ -55,6 +55,7 @@ diffutils           cmd:cmp
 attr                cmd:setfattr
 acl                 cmd:setfacl
 e2fsprogs           cmd:mkfs.ext4
+xfsprogs            cmd:mkfs.xfs
 util-linux          cmd:setpriv
 passwd              cmd:useradd
 procps              cmd:ps
