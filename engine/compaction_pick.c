@@ -18,6 +18,11 @@
 #define SINK_AGE              8
 #define MANY_DELETES_DIVISOR  4 /* of the records */
 
+/* L0 is merged with itself while L1 is this many times as large; a table that is more than this
+ * many times what is newer stays out of that. */
+#define FIRST_LEVEL_SMALL 4
+#define FIRST_LEVEL_ALIKE 2
+
 #define SMALL_CHUNK_DIVISOR 4 /* small: below chunk size / 4 */
 #define SMALL_CHUNKS_MANY   8
 
@@ -207,6 +212,49 @@ static struct plan plan_first_level(const struct version *version, enum compacti
                      version->counts[0] - first);
 }
 
+/* How many tables of L0 from this one on, newest first, are about alike in size. */
+static size_t alike_from(const struct version *version, size_t first)
+{
+    struct version_table *const *tables = version->levels[0];
+    uint64_t bytes = 0;
+    size_t end = first;
+
+    while (end < version->counts[0] && !is_busy(tables[end]) &&
+           (end == first || table_size(tables[end]) <= FIRST_LEVEL_ALIKE * bytes)) {
+        bytes += table_size(tables[end]);
+        end++;
+    }
+    return end - first;
+}
+
+/*
+ * L0 with itself: neighbours that are about alike in size, COMPACTION_L0_TRIGGER at least. Snapshots
+ * and syncs of little leave many small tables; to merge a few of those into L1 would rewrite all of
+ * L1 each time. Here a record is rewritten about once for each doubling, so it stays cheap.
+ */
+static struct plan plan_first_level_itself(const struct version *version)
+{
+    for (size_t first = 0; first + COMPACTION_L0_TRIGGER <= version->counts[0]; first++) {
+        size_t count = alike_from(version, first);
+
+        if (count >= COMPACTION_L0_TRIGGER)
+            return plan_make(version, COMPACTION_L0, 0, 0, version->levels[0] + first, count);
+    }
+    return plan_make(version, COMPACTION_L0, 0, 0, NULL, 0);
+}
+
+static struct plan plan_first_level_by_cost(const struct version *version)
+{
+    struct plan down = plan_first_level(version, COMPACTION_L0), itself;
+
+    if (down.output_bytes / FIRST_LEVEL_SMALL <= down.input_bytes)
+        return down;
+    itself = plan_first_level_itself(version);
+    if (itself.input_count > 0 || version->counts[0] < COMPACTION_L0_FULL)
+        return itself;
+    return down;
+}
+
 /* The table of `level` that costs least: fewest bytes touched below for each of its own. */
 static bool plan_cheapest(const struct version *version, uint32_t level, struct plan *ret_plan)
 {
@@ -254,7 +302,7 @@ static bool plan_size(const struct version *version, const struct compaction_pol
         if (!due || score <= best)
             continue;
         if (level == 0)
-            plan = plan_first_level(version, COMPACTION_L0);
+            plan = plan_first_level_by_cost(version);
         else if (!plan_cheapest(version, level, &plan))
             continue;
         if (plan.input_count == 0 || plan.busy)

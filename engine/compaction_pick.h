@@ -2,7 +2,8 @@
 /*
  * compaction_pick.h - which tables to merge next: pure policy over a version, no I/O, no locks
  *
- * Leveled: L0 compacts into L1 at COMPACTION_L0_TRIGGER tables; level n >= 1 may hold
+ * Leveled: L0 compacts into L1 at COMPACTION_L0_TRIGGER tables, or, while it is small beside what it
+ * would rewrite there, with itself, up to COMPACTION_L0_FULL tables; level n >= 1 may hold
  * base_bytes * 10^(n-1). Also: tables with many deletes or any range tombstone sink to the last
  * level while nothing better is to do, so that deleted files give their space back; and tables that
  * refer to a blob chunk chosen for collection are rewritten where they are.
@@ -21,6 +22,7 @@
 #include "engine/version.h"
 
 #define COMPACTION_L0_TRIGGER 4
+#define COMPACTION_L0_FULL    10 /* goes to L1, whatever that costs */
 #define COMPACTION_L0_STOP    20 /* writers wait */
 
 enum compaction_reason {

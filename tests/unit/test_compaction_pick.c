@@ -134,6 +134,52 @@ static void four_young_tables_merge_with_what_they_touch(void **state)
     version_unref(version);
 }
 
+/* Snapshots leave many tables that are small beside the level that they would have to go to. */
+static void small_young_tables_merge_with_each_other(void **state)
+{
+    struct version *version =
+        VERSION({0, 1, 1, "a", "z", 9 * MIB, 10, 0, 0, 0}, {0, 2, 2, "a", "z", MIB, 10, 1, 0, 0},
+                {0, 3, 3, "a", "z", MIB, 10, 1, 0, 0}, {0, 4, 4, "a", "z", MIB, 10, 1, 0, 0},
+                {0, 5, 5, "a", "z", MIB, 10, 1, 0, 0}, {0, 6, 6, "a", "z", MIB / 8, 10, 1, 0, 0},
+                {1, 7, 0, "a", "z", 90 * MIB, 10, 0, 0, 0});
+    struct compaction compaction;
+
+    (void)state;
+    assert_int_equal(compaction_pick(version, &urgent_only, &compaction), 1);
+    assert_int_equal(compaction.reason, COMPACTION_L0);
+    assert_int_equal(compaction.input_level, 0);
+    assert_int_equal(compaction.output_level, 0);
+    assert_int_equal(compaction.input_count, 4); /* not what is much smaller or larger */
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(compaction.inputs[i]->order, 5 - i);
+    assert_false(compaction.bottom); /* deletes hide records of older tables */
+    compaction_free(&compaction);
+
+    set_busy(version, 4); /* too few left beside each other */
+    assert_none(version, &urgent_only);
+}
+
+/* Each twice as large as all that is newer together: nothing to merge among them. */
+static void a_full_first_level_goes_down_whatever_it_costs(void **state)
+{
+    struct spec specs[COMPACTION_L0_FULL + 1] = {{1, 100, 0, "a", "z", 90000 * MIB, 10, 0, 0, 0}};
+    struct compaction_policy policy = {.base_bytes = 100000 * MIB, .table_bytes = 10 * MIB};
+    struct compaction compaction;
+    struct version *version;
+    uint64_t size = 1;
+
+    (void)state;
+    for (size_t i = COMPACTION_L0_FULL; i > 0; i--, size *= 4)
+        specs[i] = (struct spec){0, i, i, "a", "z", size, 10, 0, 0, 0};
+    assert_none(make_version(specs, COMPACTION_L0_FULL), &policy); /* L1 and all but the newest */
+    version = make_version(specs, COMPACTION_L0_FULL + 1);
+    assert_int_equal(compaction_pick(version, &policy, &compaction), 1);
+    assert_int_equal(compaction.output_level, 1);
+    assert_int_equal(compaction.input_count, COMPACTION_L0_FULL);
+    compaction_free(&compaction);
+    version_unref(version);
+}
+
 static void young_tables_never_pass_an_older_busy_one(void **state)
 {
     static const struct spec specs[] = {
@@ -645,7 +691,7 @@ static void picking_on_and_on_comes_to_rest(void **state)
             version = carry_out(version, &compaction, 100000 + steps);
             compaction_free(&compaction);
         }
-        assert_true(version->counts[0] < COMPACTION_L0_TRIGGER);
+        assert_true(version->counts[0] < COMPACTION_L0_FULL);
         for (uint32_t level = 1; level + 1 < VERSION_LEVELS; level++, target *= 10)
             assert_true(version->level_bytes[level] <= target);
         version_unref(version);
@@ -744,6 +790,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_young_tables_wait_for_a_fourth),
         cmocka_unit_test(four_young_tables_merge_with_what_they_touch),
+        cmocka_unit_test(small_young_tables_merge_with_each_other),
+        cmocka_unit_test(a_full_first_level_goes_down_whatever_it_costs),
         cmocka_unit_test(young_tables_never_pass_an_older_busy_one),
         cmocka_unit_test(a_busy_table_of_the_output_level_stops_the_merge),
         cmocka_unit_test(a_level_above_its_target_gives_its_cheapest_table_down),
