@@ -576,7 +576,7 @@ static int environment_check(struct manifest *manifest, int directory, bool exis
 
 static int database_open(struct manifest *manifest)
 {
-    struct manifest_transaction transaction;
+    struct manifest_transaction transaction = {0};
     int result;
     int error = transaction_begin(manifest, true, &transaction);
 
