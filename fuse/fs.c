@@ -226,6 +226,7 @@ int fs_open(struct engine *engine, const struct fs_options *options, struct fs *
     fs->read_only = engine_is_read_only(engine);
     fs->opened = fs_now();
     fs_set_atime(fs, options->atime);
+    fs_set_sync(fs, options->sync);
     init_locks(fs);
     error = open_parts(fs);
     if (error < 0) {
@@ -278,6 +279,11 @@ void fs_set_notify(struct fs *fs, const struct fs_notify *notify)
 void fs_set_atime(struct fs *fs, unsigned atime)
 {
     atomic_store_explicit(&fs->atime_options, atime, memory_order_relaxed);
+}
+
+void fs_set_sync(struct fs *fs, unsigned sync)
+{
+    atomic_store_explicit(&fs->sync_options, sync, memory_order_relaxed);
 }
 
 struct snapshot_set *fs_snapshots(struct fs *fs)

@@ -59,6 +59,11 @@ enum fs_atime_mode {
 };
 #define FS_ATIME_NO_DIRECTORIES 0x10
 
+/* Which changes are durable when they return, beside those of files and directories whose flags say
+ * so (chattr +S, +D). */
+#define FS_SYNC_ALL         1u
+#define FS_SYNC_DIRECTORIES 2u /* of names */
+
 struct fs_options {
     bool snapdir_visible;     /* list .snapshots in the root */
     const char *snapdir_name; /* NULL: ".snapshots" */
@@ -67,6 +72,7 @@ struct fs_options {
     uid_t owner_uid;          /* the mount's owner: may create and delete snapshots, as root may */
     uint32_t snapshot_views_max;
     unsigned atime; /* enum fs_atime_mode, and FS_ATIME_NO_DIRECTORIES */
+    unsigned sync;  /* FS_SYNC_... */
 };
 void fs_options_default(struct fs_options *options);
 
@@ -119,6 +125,7 @@ bool fs_read_only(const struct fs *fs);
 
 /* Other rules from now on (remount). */
 void fs_set_atime(struct fs *fs, unsigned atime);
+void fs_set_sync(struct fs *fs, unsigned sync);
 
 /* Is the node live (not part of a snapshot, not .snapshots)? */
 bool fs_node_is_live(uint64_t node);

@@ -426,6 +426,7 @@ int fs_atime_flush(struct fs *fs)
 
     if (error < 0)
         return error;
+    edit.sync = false;
     acquire_write_lock(fs);
     collect(fs->atimes, edit.batch);
     if (edit.batch->count > 0)

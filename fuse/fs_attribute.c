@@ -167,6 +167,7 @@ static int set_in(struct fs_edit *edit, uint64_t ino, const struct fs_setattr *c
 
     if (error < 0)
         return error == -ENOENT ? -ESTALE : error;
+    fs_edit_heed_flags(edit, &inode);
     error = check_flags(&inode, change->mask);
     if (error == 0)
         error = check_size(&inode, change);

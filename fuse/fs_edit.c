@@ -100,6 +100,7 @@ int fs_edit_begin(struct fs *fs, const uint64_t *inos, unsigned count, struct fs
         return -ENOMEM;
     }
     edit->now = fs_now();
+    edit->sync = (atomic_load_explicit(&fs->sync_options, memory_order_relaxed) & FS_SYNC_ALL) != 0;
     return 0;
 }
 
@@ -112,7 +113,20 @@ void fs_edit_end(struct fs_edit *edit)
 
 int fs_edit_commit(struct fs_edit *edit)
 {
-    return engine_write(edit->fs->engine, edit->batch, NULL);
+    uint64_t first;
+    int error = engine_write(edit->fs->engine, edit->batch, &first);
+
+    if (error == 0 && edit->sync)
+        error = engine_sync(edit->fs->engine, first + edit->batch->count - 1);
+    return error;
+}
+
+void fs_edit_heed_flags(struct fs_edit *edit, const struct fs_inode *inode)
+{
+    uint32_t flags = FS_SYNC_FL | (S_ISDIR(inode->mode) ? FS_DIRSYNC_FL : 0);
+
+    if ((inode->flags & flags) != 0)
+        edit->sync = true;
 }
 
 /* Has nothing been written since? Then what was read before the locks is still so. */
@@ -201,6 +215,10 @@ int fs_edit_load_directory(struct fs_edit *edit, uint64_t ino, bool removing,
         return -ENOENT;
     if ((inode.flags & forbidding) != 0)
         return -EPERM;
+    if ((atomic_load_explicit(&edit->fs->sync_options, memory_order_relaxed) &
+         FS_SYNC_DIRECTORIES) != 0)
+        edit->sync = true;
+    fs_edit_heed_flags(edit, &inode);
     *ret_inode = inode;
     return 0;
 }

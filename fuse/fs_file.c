@@ -166,6 +166,8 @@ int fs_change_begin(struct fs *fs, uint64_t node, struct fs_change *change)
     result = fs_inode_load(change->edit.view, node, &change->inode, NULL);
     if (result == 0)
         result = check_changeable(&change->inode);
+    if (result == 0)
+        fs_edit_heed_flags(&change->edit, &change->inode);
     if (result < 0)
         fs_edit_end(&change->edit);
     return result == -ENOENT ? -ESTALE : result;

@@ -42,6 +42,7 @@ struct fs {
     uint64_t node_seed; /* random: nobody can make two directories of the past share a node */
     struct fs_atimes *atimes;
     atomic_uint atime_options; /* of fs_options.atime */
+    atomic_uint sync_options;  /* of fs_options.sync */
     struct timespec opened;    /* when the mount began */
     struct lock stripes[FS_STRIPES];
     atomic_bool quiet;         /* no change may begin (fs_lock.c) */

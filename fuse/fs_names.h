@@ -100,6 +100,7 @@ struct fs_edit {
     struct engine_view *view;
     struct batch *batch;
     struct timespec now;
+    bool sync; /* the commit returns when it is durable */
 };
 
 /* Lock and take a view. After 0 the caller calls fs_edit_end(), whatever happens. */
@@ -108,6 +109,8 @@ int fs_edit_begin(struct fs *fs, const uint64_t *inos, unsigned count, struct fs
 int fs_edit_begin_child(struct fs *fs, uint64_t parent, const char *name, struct fs_edit *edit,
                         struct fs_dentry *ret_dentry);
 int fs_edit_commit(struct fs_edit *edit);
+/* The edit changes this inode, whose flags may ask for durability at once. */
+void fs_edit_heed_flags(struct fs_edit *edit, const struct fs_inode *inode);
 void fs_edit_end(struct fs_edit *edit);
 
 /* 0, -ENOENT, or an error. */

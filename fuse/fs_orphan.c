@@ -115,6 +115,7 @@ int fs_orphan_reap(struct fs *fs, uint64_t ino)
     error = fs_edit_begin(fs, &ino, 1, &edit);
     if (error < 0)
         return error;
+    edit.sync = false; /* the start after a crash does it again */
     error = fs_inode_load(edit.view, ino, &inode, NULL);
     if (error == 0 && inode.nlink == 0)
         error = delete_keys(&edit, ino, &inode);

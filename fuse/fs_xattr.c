@@ -212,6 +212,7 @@ static int load_changeable(struct fs_edit *edit, uint64_t ino, struct fs_inode *
 
     if (error < 0)
         return error == -ENOENT ? -ESTALE : error;
+    fs_edit_heed_flags(edit, ret_inode);
     return (ret_inode->flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) != 0 ? -EPERM : 0;
 }
 

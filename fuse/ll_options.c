@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -46,6 +47,8 @@ enum option_kind {
     OPTION_TRANSPORT,
     OPTION_KERNEL, /* passed on to mount(2) */
     OPTION_ATIME,  /* the minimum is the bits to set, the maximum those to clear first */
+    OPTION_SYNC,   /* the minimum is the bits to set; passed on to mount(2) */
+    OPTION_OWNER,  /* a user, by number or name */
     OPTION_IGNORED,
 };
 
@@ -87,8 +90,9 @@ static const struct option option_table[] = {
     {"io", OPTION_BACKEND, OFFSET(io_backend), 0, 0, {0}},
     {"noexec", OPTION_KERNEL, 0, 0, 0, {0}},
     {"exec", OPTION_KERNEL, 0, 0, 0, {0}},
-    {"sync", OPTION_KERNEL, 0, 0, 0, {0}},
-    {"dirsync", OPTION_KERNEL, 0, 0, 0, {0}},
+    {"sync", OPTION_SYNC, 0, FS_SYNC_ALL, 0, {0}},
+    {"dirsync", OPTION_SYNC, 0, FS_SYNC_DIRECTORIES, 0, {0}},
+    {"uid", OPTION_OWNER, 0, 0, 0, {0}},
     {"noatime", OPTION_ATIME, 0, FS_ATIME_NONE, ATIME_MODES, {0}},
     {"atime", OPTION_ATIME, 0, FS_ATIME_RELATIVE, ATIME_MODES, {0}},
     {"relatime", OPTION_ATIME, 0, FS_ATIME_RELATIVE, ATIME_MODES, {0}},
@@ -116,6 +120,7 @@ static const struct option option_table[] = {
     {"comment", OPTION_IGNORED, 0, 0, 0, {0}},
     {"nonempty", OPTION_IGNORED, 0, 0, 0, {0}},
     /* What the kernel shows of a FUSE mount: mount -o remount repeats it. */
+    {"gid", OPTION_IGNORED, 0, 0, 0, {0}},
     {"user_id", OPTION_IGNORED, 0, 0, 0, {0}},
     {"group_id", OPTION_IGNORED, 0, 0, 0, {0}},
     {"max_read", OPTION_IGNORED, 0, 0, 0, {0}},
@@ -135,7 +140,8 @@ static bool option_takes_value(const struct option *option)
 {
     return option->kind == OPTION_U32 || option->kind == OPTION_MEBIBYTES ||
            option->kind == OPTION_STRING || option->kind == OPTION_CHOICE ||
-           option->kind == OPTION_BACKEND || option->kind == OPTION_TRANSPORT;
+           option->kind == OPTION_BACKEND || option->kind == OPTION_TRANSPORT ||
+           option->kind == OPTION_OWNER;
 }
 
 static int option_complain(char error[LL_OPTIONS_ERROR_SIZE], const char *format, const char *name,
@@ -202,6 +208,26 @@ static int option_set_choice(const struct option *option, const char *value, boo
     return -EINVAL;
 }
 
+/* Whose mount it is, when root makes it for somebody: he may make and delete snapshots. */
+static int option_set_owner(struct ll_options *options, const char *value,
+                            char error[LL_OPTIONS_ERROR_SIZE])
+{
+    const struct passwd *user = getpwnam(value);
+    unsigned long number;
+    char *end;
+
+    if (geteuid() != 0)
+        return option_complain(error, "only root may say whose mount it is (%s=%s)", "uid", value);
+    errno = 0;
+    number = strtoul(value, &end, 10);
+    if (user != NULL)
+        number = user->pw_uid;
+    else if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 || number >= UINT32_MAX)
+        return option_complain(error, "there is no user for %s=%s", "uid", value);
+    options->fs.owner_uid = (uid_t)number;
+    return 0;
+}
+
 static int option_apply(struct ll_options *options, const struct option *option, const char *value,
                         char error[LL_OPTIONS_ERROR_SIZE])
 {
@@ -249,6 +275,13 @@ static int option_apply(struct ll_options *options, const struct option *option,
         break;
     case OPTION_ATIME:
         options->fs.atime = (options->fs.atime & ~option->maximum) | option->minimum;
+        break;
+    case OPTION_SYNC:
+        options->fs.sync |= option->minimum;
+        result = option_add_kernel(options, option->name);
+        break;
+    case OPTION_OWNER:
+        result = option_set_owner(options, value, error);
         break;
     case OPTION_KERNEL:
         result = option_add_kernel(options, option->name);

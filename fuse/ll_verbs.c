@@ -67,11 +67,14 @@ static int ll_verb_prepare_unmount(struct ll *ll, const json_t *request, json_t 
 static int ll_verb_remount(struct ll *ll, const json_t *request, json_t *reply)
 {
     json_int_t atime = json_integer_value(json_object_get(request, "atime"));
+    json_int_t sync = json_integer_value(json_object_get(request, "sync"));
 
     (void)reply;
-    if (atime < 0 || (atime & ~(json_int_t)FS_ATIME_NO_DIRECTORIES) > FS_ATIME_NONE)
+    if (atime < 0 || (atime & ~(json_int_t)FS_ATIME_NO_DIRECTORIES) > FS_ATIME_NONE ||
+        (sync & ~(json_int_t)(FS_SYNC_ALL | FS_SYNC_DIRECTORIES)) != 0)
         return -EINVAL;
     fs_set_atime(ll->fs, (unsigned)atime);
+    fs_set_sync(ll->fs, (unsigned)sync);
     return 0;
 }
 

@@ -376,6 +376,7 @@ static const char mount_documentation[] =
     "  fsname=NAME             what df shows instead of STORE\n"
     "  noatime strictatime nodiratime    which readings are noted (the first after a change)\n"
     "  nodev nosuid noexec sync dirsync    as mount(8)\n"
+    "  uid=USER                whose mount it is: he too may make and delete snapshots (root only)\n"
     "  remount                 change those and ro of the mount on MNT; all else stays";
 
 int command_mount(int argc, char **argv)

@@ -99,9 +99,10 @@ static int remount_tell(const struct ll_options *options, const char *mount_poin
 {
     unsigned atime = options->read_only ? FS_ATIME_NONE : options->fs.atime;
     json_t *reply;
-    int error = control_call_or_complain(
-        mount_point, json_pack("{s:s, s:i}", "verb", "remount", "atime", (int)atime), "remount",
-        &reply);
+    int error = control_call_or_complain(mount_point,
+                                         json_pack("{s:s, s:i, s:i}", "verb", "remount", "atime",
+                                                   (int)atime, "sync", (int)options->fs.sync),
+                                         "remount", &reply);
 
     if (error == 0)
         json_decref(reply);

@@ -113,6 +113,14 @@ expect_errno OK by_handle "$mnt/public/private"
 as $own cat "$past/public/private" >/dev/null || fail 'the owner may not read his past'
 expect_equal 'mkdir by an owner of files' "$(as $own python3 "$call" mkdir "$mnt/.snapshots/x")" EPERM
 
+# ... unless root made the mount for him.
+store_remount -o uid=$own
+as $own mkdir "$mnt/.snapshots/own" || fail 'the owner of the mount may not make a snapshot'
+outsider="as $other"
+refused EPERM rmdir "$mnt/.snapshots/own"
+as $own rmdir "$mnt/.snapshots/own" || fail 'the owner of the mount may not delete a snapshot'
+expect_status 2 "$varve" mount "$store" "$mnt" -o uid=nobody-of-this-name
+
 # Without allow_other.
 store_remount -o noallow_other
 for outsider in "as $own" "${outsiders[@]}"; do

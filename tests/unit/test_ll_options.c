@@ -59,6 +59,7 @@ static void every_option_reaches_its_place(void **state)
     assert_true(options->writeback);
     assert_string_equal(options->kernel_options, "noexec,sync");
     assert_int_equal(options->fs.atime, FS_ATIME_STRICT);
+    assert_int_equal(options->fs.sync, FS_SYNC_ALL);
     assert_string_equal(options->fsname, "x");
     assert_int_equal(options->read_ahead_kb, 0);
     assert_true(options->nodev);
