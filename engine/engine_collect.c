@@ -13,6 +13,17 @@
 
 #include "engine/engine_internal.h"
 
+/* view_lock held. */
+static bool obsolete_is_noted(struct engine *engine, const struct chunk_identity *identity)
+{
+    for (const struct obsolete *entry = engine->obsolete; entry != NULL; entry = entry->next)
+        if (entry->identity.kind == identity->kind && entry->identity.id == identity->id)
+            return true;
+    return false;
+}
+
+/* Looked up and added under one lock: two threads collect, and an entry that is there twice would
+ * be forgotten by the manifest twice. */
 static void obsolete_add(struct engine *engine, const struct chunk_identity *identity)
 {
     struct obsolete *obsolete = malloc(sizeof *obsolete);
@@ -26,10 +37,14 @@ static void obsolete_add(struct engine *engine, const struct chunk_identity *ide
     }
     obsolete->identity = *identity;
     lock_acquire(&engine->view_lock);
-    obsolete->epoch = engine->epoch++;
-    obsolete->next = engine->obsolete;
-    engine->obsolete = obsolete;
+    if (!obsolete_is_noted(engine, identity)) {
+        obsolete->epoch = engine->epoch++;
+        obsolete->next = engine->obsolete;
+        engine->obsolete = obsolete;
+        obsolete = NULL;
+    }
     lock_release(&engine->view_lock);
+    free(obsolete);
 }
 
 void engine_obsolete_table(struct engine *engine, const struct chunk_identity *identity)
@@ -86,18 +101,6 @@ static bool blob_is_referenced(struct engine *engine, uint64_t id)
     return referenced;
 }
 
-static bool obsolete_is_noted(struct engine *engine, uint64_t id)
-{
-    bool noted = false;
-
-    lock_acquire(&engine->view_lock);
-    for (const struct obsolete *entry = engine->obsolete; entry != NULL && !noted;
-         entry = entry->next)
-        noted = entry->identity.id == id;
-    lock_release(&engine->view_lock);
-    return noted;
-}
-
 static void note_dead_blobs(struct engine *engine)
 {
     struct chunk_identity *all;
@@ -106,7 +109,7 @@ static void note_dead_blobs(struct engine *engine)
     if (catalogue_copy(engine, &all, &count) < 0)
         return;
     for (size_t i = 0; i < count; i++)
-        if (!blob_is_referenced(engine, all[i].id) && !obsolete_is_noted(engine, all[i].id))
+        if (!blob_is_referenced(engine, all[i].id))
             obsolete_add(engine, &all[i]);
     free(all);
 }
