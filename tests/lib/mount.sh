@@ -90,6 +90,14 @@ store_check() { # [FSCK-OPTION...]
     }
 }
 
+# A new mount namespace holds copies of all mounts, and a daemon whose mount has a copy does not end
+# when it is unmounted elsewhere. Called first in one's own.
+leave_other_mounts() {
+    awk '/ - fuse/ { print $5 }' /proc/self/mountinfo | sort -r | while read -r point; do
+        umount -l "$point" 2>/dev/null || true
+    done
+}
+
 is_mounted() { # PATH
     grep -qF " $1 " /proc/self/mountinfo
 }

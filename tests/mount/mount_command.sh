@@ -7,6 +7,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE:-}" ]; then
 fi
 . "$(dirname "$0")/../lib/mount.sh"
 require_root
+leave_other_mounts
 require_command unshare findmnt mount
 
 mkdir "$directory/sbin" "$directory/other"

@@ -8,6 +8,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE:-}" ]; then
 fi
 . "$(dirname "$0")/../lib/mount.sh"
 require_root
+leave_other_mounts
 require_command mkfs.ext4 python3
 
 chmod 755 "$directory"

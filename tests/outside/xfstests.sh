@@ -14,6 +14,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE:-}" ]; then
 fi
 . "$(dirname "$0")/../lib/mount.sh"
 require_root
+leave_other_mounts
 [ -x "$from/check" ] || fail "there is no check in $from"
 
 mkdir "$directory/sbin" "$directory/bin" "$directory/test" "$directory/scratch" \
