@@ -275,7 +275,8 @@ static char *live_on(struct life *life)
     if (explorer->live_on == NULL)
         return NULL;
     crash_history_record(life->history, life->engine);
-    wrong = explorer->live_on(explorer->context, life->engine, seed_next(&life->seed));
+    wrong =
+        explorer->live_on(explorer->context, life->engine, life->history, seed_next(&life->seed));
     crash_history_record(NULL, NULL);
     return wrong;
 }

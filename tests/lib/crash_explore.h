@@ -53,7 +53,8 @@ struct crash_explorer {
     unsigned depth_max;            /* 1: no cuts during recovery */
     uint64_t seed;
     /* More operations on a recovered engine; may be NULL. Records into `history` have begun. */
-    char *(*live_on)(void *context, struct engine *engine, uint64_t seed);
+    char *(*live_on)(void *context, struct engine *engine, struct crash_history *history,
+                     uint64_t seed);
     /* Further judgement of a recovered engine; may be NULL. NULL or what is wrong. */
     char *(*judge)(void *context, struct engine *engine);
     void *context;

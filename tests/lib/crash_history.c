@@ -180,11 +180,47 @@ void crash_history_note_synced(struct crash_history *history, uint64_t sequence)
     pthread_mutex_unlock(&recording_lock);
 }
 
+void crash_history_note_tree(struct crash_history *history, uint64_t sequence, uint64_t digest)
+{
+    pthread_mutex_lock(&recording_lock);
+    add_event(history,
+              (struct crash_event){.kind = CRASH_EVENT_TREE, .sequence = sequence, .id = digest});
+    pthread_mutex_unlock(&recording_lock);
+}
+
+bool crash_history_tree(struct crash_history *history, uint64_t sequence, uint64_t *ret_digest)
+{
+    const struct crash_event *found = NULL;
+
+    for (size_t i = 0; i < history->event_count; i++) {
+        const struct crash_event *event = &history->events[i];
+
+        if (event->kind == CRASH_EVENT_TREE && event->sequence <= sequence)
+            found = event;
+    }
+    if (found != NULL)
+        *ret_digest = found->id;
+    return found != NULL;
+}
+
+uint64_t crash_history_rollback_sequence(struct crash_history *history)
+{
+    uint64_t sequence = 0;
+
+    for (size_t i = 0; i < history->event_count; i++)
+        if (history->events[i].kind == CRASH_EVENT_ROLLED_BACK)
+            sequence = history->events[i].sequence;
+    return sequence;
+}
+
+/* A rollback comes after the batch that it ends with. */
 static int compare_batches(const void *left, const void *right)
 {
     const struct crash_batch *a = left, *b = right;
 
-    return a->first < b->first ? -1 : a->first > b->first;
+    if (a->first != b->first)
+        return a->first < b->first ? -1 : 1;
+    return (int)a->is_rollback - (int)b->is_rollback;
 }
 
 /* Batches of several threads come in any order. */
@@ -195,6 +231,14 @@ void crash_history_sort(struct crash_history *history)
     if (history->batch_count > 0)
         qsort(history->batches, history->batch_count, sizeof *history->batches, compare_batches);
     history->is_sorted = true;
+}
+
+static void add_batch(struct crash_history *history, struct crash_batch batch)
+{
+    crash_grow(&history->batches, &history->batch_room, history->batch_count,
+               sizeof *history->batches);
+    history->batches[history->batch_count++] = batch;
+    history->is_sorted = false;
 }
 
 /* ---- what the linker puts between ---- */
@@ -220,6 +264,9 @@ int __wrap_engine_checkpoint_rename(struct engine *engine, uint64_t id, struct s
 int __real_engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct slice payload);
 int __wrap_engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct slice payload);
 
+int __real_engine_rollback(struct engine *engine, uint64_t id, const struct batch *also);
+int __wrap_engine_rollback(struct engine *engine, uint64_t id, const struct batch *also);
+
 int __wrap_engine_write(struct engine *engine, const struct batch *batch,
                         uint64_t *ret_first_sequence)
 {
@@ -234,10 +281,7 @@ int __wrap_engine_write(struct engine *engine, const struct batch *batch,
 
             if (buffer_append(&noted.bytes, batch->bytes.data, batch->bytes.size) != 0)
                 abort();
-            crash_grow(&history->batches, &history->batch_room, history->batch_count,
-                       sizeof *history->batches);
-            history->batches[history->batch_count++] = noted;
-            history->is_sorted = false;
+            add_batch(history, noted);
             recorder_unlock();
         }
     }
@@ -353,6 +397,33 @@ int __wrap_engine_checkpoint_rename(struct engine *engine, uint64_t id, struct s
     return result;
 }
 
+/* Nobody else writes meanwhile, so the number that is the last afterwards is that of the
+ * rollback. */
+int __wrap_engine_rollback(struct engine *engine, uint64_t id, const struct batch *also)
+{
+    struct sequence_search search = {.id = id};
+    struct crash_history *history;
+    int result;
+
+    (void)engine_checkpoint_each(engine, find_sequence, &search);
+    result = __real_engine_rollback(engine, id, also);
+    if (result < 0)
+        return result;
+    history = recorder_lock(engine);
+    if (history != NULL) {
+        uint64_t sequence = engine_sequence(engine);
+
+        add_batch(history, (struct crash_batch){.first = sequence,
+                                                .is_rollback = true,
+                                                .target = search.sequence,
+                                                .also_count = also->count});
+        add_event(history,
+                  (struct crash_event){.kind = CRASH_EVENT_ROLLED_BACK, .sequence = sequence});
+        recorder_unlock();
+    }
+    return 0;
+}
+
 int __wrap_engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct slice payload)
 {
     return __real_engine_checkpoint_set_payload(engine, id, payload);
@@ -388,26 +459,52 @@ static int fork_checkpoint(void *context, const struct engine_checkpoint_info *i
     return 0;
 }
 
+/* Did the rollback with the last number not come to be? Both are possible while it is not
+ * acknowledged; what is there tells. */
+static bool is_before_rollback(struct crash_history *history, struct engine *engine)
+{
+    struct engine_view *view;
+    uint64_t before, found;
+    bool is_before = false;
+
+    if (!crash_history_digest_before_rollback(history, engine_sequence(engine), &before))
+        return false;
+    view = engine_view_acquire(engine);
+    if (view == NULL)
+        abort();
+    is_before = crash_view_digest(view, &found) == 0 && found == before;
+    engine_view_release(view);
+    return is_before;
+}
+
 struct crash_history *crash_history_fork(struct crash_history *history, struct engine *engine)
 {
     struct crash_history *copy = crash_must(calloc(1, sizeof *copy));
     uint64_t sequence = engine_sequence(engine);
+    bool leave_out = is_before_rollback(history, engine);
 
     crash_history_sort(history);
     copy->references = 1;
     copy->frames = recorded_frames;
     copy->frames->references++;
     for (size_t i = 0; i < history->batch_count && history->batches[i].first <= sequence; i++) {
-        struct crash_batch batch = {.first = history->batches[i].first,
-                                    .count = history->batches[i].count};
+        struct crash_batch batch = history->batches[i];
 
-        if (buffer_append(&batch.bytes, history->batches[i].bytes.data,
-                          history->batches[i].bytes.size) != 0)
+        if (leave_out && batch.is_rollback && batch.first == sequence)
+            continue;
+        batch.bytes = (struct buffer){0};
+        if (!batch.is_rollback && buffer_append(&batch.bytes, history->batches[i].bytes.data,
+                                                history->batches[i].bytes.size) != 0)
             abort();
-        crash_grow(&copy->batches, &copy->batch_room, copy->batch_count, sizeof *copy->batches);
-        copy->batches[copy->batch_count++] = batch;
+        add_batch(copy, batch);
     }
     copy->is_sorted = true;
+    for (size_t i = 0; i < history->event_count; i++) {
+        const struct crash_event *event = &history->events[i];
+
+        if (event->kind == CRASH_EVENT_TREE && event->sequence <= sequence - (leave_out ? 1 : 0))
+            add_event(copy, *event);
+    }
     (void)engine_checkpoint_each(engine, fork_checkpoint, copy);
     add_event(copy, (struct crash_event){.kind = CRASH_EVENT_SYNCED, .sequence = sequence});
     return copy;

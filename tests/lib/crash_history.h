@@ -10,6 +10,7 @@
  *   P1  no sequence number that was synced before the cut is lost;
  *   P2  the state is that of all batches up to one sequence number, the last that the engine says;
  *   P3  no batch is there in part;
+ *       (a rollback is such a batch too);
  *   P5  a checkpoint whose mark lies in that prefix exists with exactly the state at its mark
  * unless its deletion had begun; one whose deletion had returned does not exist. Content is
  * compared, not references: compaction may have moved file data.
@@ -42,6 +43,15 @@ void crash_history_record(struct crash_history *history, struct engine *engine);
 
 /* Everything that entered by now counts as synced: fs_fsync() returned, or engine_close(). */
 void crash_history_note_synced(struct crash_history *history, uint64_t sequence);
+
+/*
+ * A filesystem's tree has this digest from `sequence` on, until the next one is noted. What it was
+ * at a sequence number: false when nothing was noted by then.
+ */
+void crash_history_note_tree(struct crash_history *history, uint64_t sequence, uint64_t digest);
+bool crash_history_tree(struct crash_history *history, uint64_t sequence, uint64_t *ret_digest);
+/* Where the last rollback took effect; 0: there was none. */
+uint64_t crash_history_rollback_sequence(struct crash_history *history);
 
 /* Events so far; for the observer of a disk. */
 size_t crash_history_events(struct crash_history *history);

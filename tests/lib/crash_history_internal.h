@@ -7,10 +7,15 @@
 
 #include "tests/lib/crash_history.h"
 
+/* Records; or a rollback: from `first` on the state is that at `target`, with the batch of
+ * `also_count` records that ends at `first` applied to it. */
 struct crash_batch {
     uint64_t first;
     uint32_t count;
     struct buffer bytes;
+    bool is_rollback;
+    uint64_t target;
+    uint32_t also_count;
 };
 
 /* Bytes of a blob chunk, as they were handed in. */
@@ -37,6 +42,8 @@ enum crash_event_kind {
     CRASH_EVENT_RENAME_BEGUN,
     CRASH_EVENT_RENAMED,
     CRASH_EVENT_RENAME_FAILED,
+    CRASH_EVENT_ROLLED_BACK, /* at `sequence`, acknowledged */
+    CRASH_EVENT_TREE,        /* of a filesystem: from `sequence` on its digest is `id` */
 };
 
 struct crash_event {
@@ -72,5 +79,10 @@ void crash_history_sort(struct crash_history *history);
 
 /* The digest of the state at `sequence`; false when that lies in the middle of a batch. */
 bool crash_history_digest(struct crash_history *history, uint64_t sequence, uint64_t *ret_digest);
+/* The same, had the rollback at `sequence` not come to be; false when there is none. */
+bool crash_history_digest_before_rollback(struct crash_history *history, uint64_t sequence,
+                                          uint64_t *ret_digest);
+/* Of all that a view shows. */
+int crash_view_digest(struct engine_view *view, uint64_t *ret_digest);
 
 #endif

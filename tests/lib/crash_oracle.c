@@ -30,7 +30,10 @@ static struct known *known_find(const struct known_list *known, uint64_t id)
 
 static void known_apply(struct known_list *known, const struct crash_event *event)
 {
-    struct known *entry = known_find(known, event->id);
+    struct known *entry = event->kind == CRASH_EVENT_SYNCED || event->kind == CRASH_EVENT_TREE ||
+                                  event->kind == CRASH_EVENT_ROLLED_BACK
+                              ? NULL
+                              : known_find(known, event->id);
 
     if (entry == NULL)
         return;
@@ -54,6 +57,8 @@ static void known_apply(struct known_list *known, const struct crash_event *even
     case CRASH_EVENT_RENAME_FAILED:
         break; /* either name is right from now on */
     case CRASH_EVENT_SYNCED:
+    case CRASH_EVENT_ROLLED_BACK:
+    case CRASH_EVENT_TREE:
         break;
     }
 }
@@ -72,8 +77,7 @@ static struct known_list known_build(const struct crash_history *history, size_t
                 (struct known){.id = event->id, .sequence = event->sequence, .name = event->name};
     }
     for (size_t i = 0; i < event_count; i++)
-        if (history->events[i].kind != CRASH_EVENT_SYNCED)
-            known_apply(&known, &history->events[i]);
+        known_apply(&known, &history->events[i]);
     return known;
 }
 
@@ -84,7 +88,8 @@ uint64_t crash_history_floor(struct crash_history *history, size_t event_count)
     for (size_t i = 0; i < event_count; i++) {
         const struct crash_event *event = &history->events[i];
 
-        if ((event->kind == CRASH_EVENT_SYNCED || event->kind == CRASH_EVENT_CREATED) &&
+        if ((event->kind == CRASH_EVENT_SYNCED || event->kind == CRASH_EVENT_CREATED ||
+             event->kind == CRASH_EVENT_ROLLED_BACK) &&
             event->sequence > floor)
             floor = event->sequence;
     }
@@ -208,6 +213,29 @@ static char *check_checkpoints(struct crash_history *history, size_t event_count
 
 /* ---- the whole ---- */
 
+/* A rollback that was under way, not acknowledged, may not have come to be. */
+static bool may_be_before_rollback(const struct crash_history *history, size_t event_count,
+                                   uint64_t sequence)
+{
+    for (size_t i = 0; i < event_count; i++)
+        if (history->events[i].kind == CRASH_EVENT_ROLLED_BACK &&
+            history->events[i].sequence == sequence)
+            return false;
+    return true;
+}
+
+static char *check_live(struct crash_history *history, size_t event_count, struct engine_view *view,
+                        uint64_t *ret_digest)
+{
+    uint64_t sequence = engine_view_sequence(view), before;
+
+    if (may_be_before_rollback(history, event_count, sequence) &&
+        crash_history_digest_before_rollback(history, sequence, &before) &&
+        crash_view_digest(view, ret_digest) == 0 && *ret_digest == before)
+        return NULL;
+    return crash_history_check_view(history, view, ret_digest);
+}
+
 char *crash_history_check(struct crash_history *history, size_t event_count, struct engine *engine,
                           uint64_t *ret_digest)
 {
@@ -224,7 +252,7 @@ char *crash_history_check(struct crash_history *history, size_t event_count, str
     view = engine_view_acquire(engine);
     if (view == NULL)
         abort();
-    wrong = crash_history_check_view(history, view, ret_digest);
+    wrong = check_live(history, event_count, view, ret_digest);
     engine_view_release(view);
     if (wrong == NULL)
         wrong = check_checkpoints(history, event_count, engine, ret_digest);

@@ -128,7 +128,27 @@ static void state_apply(const struct crash_history *history, struct state *state
 }
 
 /* The state after all batches up to `sequence`; false when one of them goes beyond it. */
-static bool state_build(struct crash_history *history, uint64_t sequence, struct state *state)
+static bool state_build(struct crash_history *history, uint64_t sequence, struct state *state);
+
+/* The state at the rollback's target, and what was written with the rollback. */
+static void state_roll_back(struct crash_history *history, struct state *state, size_t position)
+{
+    const struct crash_batch *rollback = &history->batches[position];
+
+    free(state->entries);
+    if (!state_build(history, rollback->target, state))
+        abort();
+    for (size_t i = 0; i < position && rollback->also_count > 0; i++) {
+        const struct crash_batch *also = &history->batches[i];
+
+        if (!also->is_rollback && also->first + also->count - 1 == rollback->first)
+            state_apply(history, state, also);
+    }
+}
+
+/* With the rollback at `left_out` left out (0: none is). False: in the middle of a batch. */
+static bool state_build_without(struct crash_history *history, uint64_t sequence, uint64_t left_out,
+                                struct state *state)
 {
     crash_history_sort(history);
     *state = (struct state){0};
@@ -137,6 +157,11 @@ static bool state_build(struct crash_history *history, uint64_t sequence, struct
 
         if (batch->first > sequence)
             break;
+        if (batch->is_rollback) {
+            if (batch->first != left_out)
+                state_roll_back(history, state, i);
+            continue;
+        }
         if (batch->first + batch->count - 1 > sequence) {
             free(state->entries);
             return false;
@@ -144,6 +169,11 @@ static bool state_build(struct crash_history *history, uint64_t sequence, struct
         state_apply(history, state, batch);
     }
     return true;
+}
+
+static bool state_build(struct crash_history *history, uint64_t sequence, struct state *state)
+{
+    return state_build_without(history, sequence, 0, state);
 }
 
 static uint64_t digest_add(uint64_t digest, struct slice key, enum record_kind kind, uint64_t hash)
@@ -180,6 +210,21 @@ bool crash_history_digest(struct crash_history *history, uint64_t sequence, uint
     crash_grow(&history->digests, &history->digest_room, history->digest_count,
                sizeof *history->digests);
     history->digests[history->digest_count++] = (struct crash_digest){sequence, *ret_digest};
+    return true;
+}
+
+bool crash_history_digest_before_rollback(struct crash_history *history, uint64_t sequence,
+                                          uint64_t *ret_digest)
+{
+    struct state state;
+    bool found = false;
+
+    for (size_t i = 0; i < history->batch_count; i++)
+        found |= history->batches[i].is_rollback && history->batches[i].first == sequence;
+    if (!found || !state_build_without(history, sequence, sequence, &state))
+        return false;
+    *ret_digest = state_digest(&state);
+    free(state.entries);
     return true;
 }
 
@@ -272,7 +317,7 @@ static char *find_difference(struct crash_history *history, struct engine_view *
 }
 
 /* Every key and value, read and verified. */
-static int view_digest(struct engine_view *view, uint64_t *ret_digest)
+int crash_view_digest(struct engine_view *view, uint64_t *ret_digest)
 {
     struct engine_iterator *iterator;
     struct buffer data = {0};
@@ -301,7 +346,7 @@ char *crash_history_check_view(struct crash_history *history, struct engine_view
                                uint64_t *ret_digest)
 {
     uint64_t wanted;
-    int result = view_digest(view, ret_digest);
+    int result = crash_view_digest(view, ret_digest);
 
     if (result == 0 && crash_history_digest(history, engine_view_sequence(view), &wanted) &&
         wanted == *ret_digest)

@@ -2,12 +2,13 @@
 /*
  * disk_seam.h - what the linker puts between the program and the libraries below it, for tests
  *
- * A test program linked with -Wl,--wrap=mdb_txn_commit, --wrap=io_sync and
- * --wrap=io_sync_filesystem gets these instead:
+ * A test program linked with -Wl,--wrap= of these (crash_wraps in tests/meson.build) gets them:
  *   mdb_txn_commit   of an environment whose path lies on a disk model: a call of kind DISK_COMMIT,
  *                    all or nothing and durable when it returns, which is what LMDB promises. The
  *                    real file is read back after each, so that the disk has what a cut at any
  *                    moment leaves: the state of the last commit that had returned.
+ *   fallocate64      does nothing: a disk model says itself when it is full, and two thirds of the
+ *                    time of a long run went into it.
  *   io_sync ...      note who called, by which the disk model tells places of the program apart.
  */
 #ifndef VARVE_TESTS_LIB_DISK_SEAM_H
