@@ -246,7 +246,7 @@ static int do_copy(struct workload *workload)
     uint64_t from = pick_file(workload), to = pick_file(workload);
     int64_t result;
 
-    if (from == 0 || from == to)
+    if (from == 0 || to == 0 || from == to)
         return 0;
     result = fs_copy_range(workload->fs, from, 0, 0, to, 4096 * below(workload, 2), DATA_MAX);
     return result < 0 ? (int)result : 0;
