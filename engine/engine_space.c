@@ -32,17 +32,18 @@ static int64_t space_refresh(struct engine *engine, uint64_t now)
     struct statvfs space;
     int64_t left = INT64_MAX; /* a file system that does not say is not refused */
 
-    atomic_store(&engine->space_checked_ns, now);
     if (io_space(engine->io, engine->store->root, &space) == 0)
         left = (int64_t)(space.f_bavail * space.f_frsize);
+    /* In this order: who sees that the answer is new sees the answer. */
     atomic_store(&engine->space_left, left);
+    atomic_store(&engine->space_checked_ns, now);
     return left;
 }
 
 int engine_space_take(struct engine *engine, uint64_t size_bytes)
 {
     uint64_t now = clock_monotonic_ns();
-    uint64_t age = now - atomic_load_explicit(&engine->space_checked_ns, memory_order_relaxed);
+    uint64_t age = now - atomic_load_explicit(&engine->space_checked_ns, memory_order_acquire);
     int64_t left = atomic_load_explicit(&engine->space_left, memory_order_relaxed);
 
     if (age > SPACE_FRESH_NS || (left < SPACE_LOW_BYTES && age > SPACE_FRESH_LOW_NS))

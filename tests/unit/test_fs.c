@@ -823,6 +823,56 @@ static int no_space(struct io *io, struct io_file *file, struct statvfs *ret_spa
     return 0;
 }
 
+/* The first who asks how much space there is waits for the answer; somebody else writes meanwhile. */
+static struct {
+    struct io_ops ops;
+    const struct io_ops *real;
+    struct fs_fixture *fixture;
+    atomic_bool asked;
+    int result;
+} slow_space;
+
+static void *make_another(void *context)
+{
+    struct fs_entry entry;
+
+    (void)context;
+    slow_space.result = fs_mknod(slow_space.fixture->fs, FS_ROOT, "another", S_IFREG | 0644, 0,
+                                 &fs_fixture_root, &entry);
+    return NULL;
+}
+
+static int space_while_another_writes(struct io *io, struct io_file *file,
+                                      struct statvfs *ret_space)
+{
+    pthread_t other;
+
+    if (!atomic_exchange(&slow_space.asked, true)) {
+        assert_int_equal(pthread_create(&other, NULL, make_another, NULL), 0);
+        assert_int_equal(pthread_join(other, NULL), 0);
+    }
+    return slow_space.real->space(io, file, ret_space);
+}
+
+static void space_is_not_missing_while_it_is_asked_for(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
+    struct fs_entry entry;
+
+    slow_space.real = fixture->io->ops;
+    slow_space.fixture = fixture;
+    slow_space.ops = *slow_space.real;
+    slow_space.ops.space = space_while_another_writes;
+    fs_fixture_reopen(fixture);
+    fixture->io->ops = &slow_space.ops;
+    assert_int_equal(
+        fs_mknod(fixture->fs, directory, "x", S_IFREG | 0644, 0, &fs_fixture_root, &entry), 0);
+    fixture->io->ops = slow_space.real;
+    assert_true(atomic_load(&slow_space.asked));
+    assert_int_equal(slow_space.result, 0);
+}
+
 static void a_full_disk_refuses_what_is_new_and_lets_go(void **state)
 {
     struct fs_fixture *fixture = *state;
@@ -1055,6 +1105,7 @@ int main(void)
         FS_FIXTURE_TEST(orphans_of_a_crash_are_removed_at_the_next_open),
         FS_FIXTURE_TEST(orphans_are_removed_by_a_close),
         FS_FIXTURE_TEST(a_read_only_store_refuses_every_change),
+        FS_FIXTURE_TEST(space_is_not_missing_while_it_is_asked_for),
         FS_FIXTURE_TEST(a_full_disk_refuses_what_is_new_and_lets_go),
         FS_FIXTURE_TEST(r10_after_a_failed_sync_files_are_read_but_not_changed),
         FS_FIXTURE_TEST(r25_threads_on_the_same_names_leave_a_sound_tree),
