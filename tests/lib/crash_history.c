@@ -439,7 +439,7 @@ uint64_t crash_history_last(struct crash_history *history)
     if (history->batch_count > 0) {
         const struct crash_batch *batch = &history->batches[history->batch_count - 1];
 
-        last = batch->first + batch->count - 1;
+        last = batch->is_rollback ? batch->first : batch->first + batch->count - 1;
     }
     for (size_t i = 0; i < history->event_count; i++)
         if (history->events[i].kind == CRASH_EVENT_CREATED && history->events[i].sequence > last)

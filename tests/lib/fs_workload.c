@@ -441,18 +441,19 @@ static int open_fs(struct engine *engine, struct fs **ret_fs)
 static char *note_tree(struct workload *workload)
 {
     struct fs_tree before = workload->tree;
+    uint64_t sequence = engine_sequence(workload->engine);
     int result = fs_tree_walk(workload->fs, FS_ROOT, &workload->tree);
 
     if (result < 0) {
         workload->tree = before;
         return crash_text("walking after %s: %s", workload->doing, error_text(result));
     }
+    /* Forgetting removes what is unlinked: later numbers, the same tree. */
     fs_tree_free(&before);
     if (workload->rolled_back > 0)
         crash_history_note_tree(workload->history, workload->rolled_back, workload->tree.digest);
     workload->rolled_back = 0;
-    crash_history_note_tree(workload->history, engine_sequence(workload->engine),
-                            workload->tree.digest);
+    crash_history_note_tree(workload->history, sequence, workload->tree.digest);
     return NULL;
 }
 
