@@ -90,13 +90,20 @@ void engine_obsolete_free(struct engine *engine)
     }
 }
 
+static bool super_refers_to(const struct superversion *super, uint64_t id)
+{
+    bool refers = version_find_blob(super->version, id) != NULL;
+
+    for (size_t i = 0; !refers && i < super->memtable_count; i++)
+        refers = memtable_refers_to(super->memtables[i], id);
+    return refers;
+}
+
 static bool blob_is_referenced(struct engine *engine, uint64_t id)
 {
     struct superversion *super = engine_super(engine);
-    bool referenced = version_find_blob(super->version, id) != NULL;
+    bool referenced = super_refers_to(super, id);
 
-    for (size_t i = 0; !referenced && i < super->memtable_count; i++)
-        referenced = memtable_refers_to(super->memtables[i], id);
     superversion_unref(super);
     return referenced;
 }
@@ -177,6 +184,75 @@ static bool adopted_is_pinned(struct engine *engine, uint64_t id)
     return pinned;
 }
 
+/* ---- what views and unfinished checkpoints still see ---- */
+
+struct seen {
+    struct superversion **supers;
+    size_t count;
+};
+
+static void seen_free(struct seen *seen)
+{
+    for (size_t i = 0; i < seen->count; i++)
+        superversion_unref(seen->supers[i]);
+    free(seen->supers);
+    *seen = (struct seen){0};
+}
+
+/* The superversions of all live views, each once. */
+static int seen_collect(struct engine *engine, struct seen *ret_seen)
+{
+    struct seen seen = {0};
+    int result = 0;
+
+    lock_acquire(&engine->view_lock);
+    seen.supers = malloc((engine->view_count + 1) * sizeof(struct superversion *));
+    if (seen.supers == NULL)
+        result = -ENOMEM;
+    for (const struct pin *pin = engine->pins.next; result == 0 && pin != &engine->pins;
+         pin = pin->next) {
+        const struct engine_view *view =
+            (const void *)((const char *)pin - offsetof(struct engine_view, pin));
+
+        /* Views that follow each other mostly have the same. */
+        if (seen.count == 0 || seen.supers[seen.count - 1] != view->super)
+            seen.supers[seen.count++] = superversion_ref(view->super);
+    }
+    lock_release(&engine->view_lock);
+    if (result == 0)
+        *ret_seen = seen;
+    return result;
+}
+
+static bool plan_refers_to(struct engine *engine, uint64_t id)
+{
+    bool refers = false;
+
+    lock_acquire(&engine->checkpoint_lock);
+    for (size_t i = 0; !refers && i < engine->checkpoint_count; i++) {
+        const struct sealed_manifest *plan = engine->checkpoints[i]->plan;
+
+        for (size_t blob = 0; plan != NULL && !refers && blob < plan->blob_count; blob++)
+            refers = plan->blobs[blob].id == id;
+    }
+    lock_release(&engine->checkpoint_lock);
+    return refers;
+}
+
+/*
+ * A chunk may be noted as dead in the moment before the first reference to it is installed, and the
+ * note then carries an epoch older than views that see the chunk alive. So what views and unfinished
+ * checkpoints refer to is asked for itself; a note that is dropped for it comes again, with an epoch
+ * of its own time.
+ */
+static bool is_seen(struct engine *engine, const struct seen *seen, uint64_t id)
+{
+    for (size_t i = 0; i < seen->count; i++)
+        if (super_refers_to(seen->supers[i], id))
+            return true;
+    return plan_refers_to(engine, id);
+}
+
 /* Tables that came back since they were taken from the list; install_lock held. */
 static void drop_revived_tables(struct engine *engine, struct obsolete **list)
 {
@@ -203,15 +279,20 @@ static int forget_blobs_locked(struct engine *engine, struct obsolete **list)
 {
     struct manifest_edit edit = {0};
     struct obsolete **link = list;
+    struct seen seen;
     uint64_t *ids;
     size_t count = 0;
-    int result = 0;
+    int result = seen_collect(engine, &seen);
 
+    if (result < 0)
+        return result;
     for (const struct obsolete *entry = *list; entry != NULL; entry = entry->next)
         count++;
     ids = malloc((count + 1) * sizeof *ids);
-    if (ids == NULL)
+    if (ids == NULL) {
+        seen_free(&seen);
         return -ENOMEM;
+    }
     count = 0;
     while (*link != NULL) {
         struct obsolete *entry = *link;
@@ -219,6 +300,7 @@ static int forget_blobs_locked(struct engine *engine, struct obsolete **list)
         if (entry->identity.kind == CHUNK_BLOB) {
             if (blob_is_referenced(engine, entry->identity.id) ||
                 adopted_is_pinned(engine, entry->identity.id) ||
+                is_seen(engine, &seen, entry->identity.id) ||
                 !catalogue_find(engine, entry->identity.id, NULL)) {
                 *link = entry->next;
                 free(entry);
@@ -236,6 +318,7 @@ static int forget_blobs_locked(struct engine *engine, struct obsolete **list)
             catalogue_remove(engine, ids[i]);
     }
     free(ids);
+    seen_free(&seen);
     return result;
 }
 
