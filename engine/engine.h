@@ -207,6 +207,9 @@ int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct sli
 typedef int engine_checkpoint_callback(void *context, const struct engine_checkpoint_info *info);
 int engine_checkpoint_each(struct engine *engine, engine_checkpoint_callback *callback,
                            void *context);
+/* The same for one, found without passing the others. -ENOENT, or what the callback returned. */
+int engine_checkpoint_one(struct engine *engine, uint64_t id, engine_checkpoint_callback *callback,
+                          void *context);
 
 /*
  * The state becomes that of a checkpoint, with `also` applied to it: all at once, and durable when

@@ -772,6 +772,23 @@ int engine_checkpoint_each(struct engine *engine, engine_checkpoint_callback *ca
     return result;
 }
 
+int engine_checkpoint_one(struct engine *engine, uint64_t id, engine_checkpoint_callback *callback,
+                          void *context)
+{
+    const struct checkpoint *checkpoint;
+    int result = -ENOENT;
+
+    lock_acquire(&engine->checkpoint_lock);
+    checkpoint = engine_checkpoint_find_locked(engine, id);
+    if (checkpoint != NULL) {
+        struct engine_checkpoint_info info = checkpoint_info(checkpoint);
+
+        result = callback(context, &info);
+    }
+    lock_release(&engine->checkpoint_lock);
+    return result;
+}
+
 /* The live view of a checkpoint whose directory is not there yet, once more. */
 static struct engine_view *view_duplicate(struct engine_view *from)
 {

@@ -333,18 +333,12 @@ static int create_default(struct snapshot_set *set, struct slice payload, struct
     return result;
 }
 
-struct sequence_context {
-    uint64_t id, sequence;
-};
-
 static int sequence_visit(void *context, const struct engine_checkpoint_info *info)
 {
-    struct sequence_context *wanted = context;
+    uint64_t *sequence = context;
 
-    if (info->id != wanted->id)
-        return 0;
-    wanted->sequence = info->sequence;
-    return 1;
+    *sequence = info->sequence;
+    return 0;
 }
 
 int snapshot_create_locked(struct snapshot_set *set, struct slice name,
@@ -353,7 +347,6 @@ int snapshot_create_locked(struct snapshot_set *set, struct slice name,
 {
     struct snapshot *snapshot;
     struct buffer payload = {0};
-    struct sequence_context created;
     int result = name.size > 0 ? snapshot_name_check(name) : 0;
 
     if (result < 0)
@@ -376,9 +369,7 @@ int snapshot_create_locked(struct snapshot_set *set, struct slice name,
         result = name.size > 0 ? create_named(set, name, buffer_slice(&payload), snapshot)
                                : create_default(set, buffer_slice(&payload), snapshot);
     if (result == 0) {
-        created = (struct sequence_context){.id = snapshot->id};
-        (void)engine_checkpoint_each(set->engine, sequence_visit, &created);
-        snapshot->sequence = created.sequence;
+        (void)engine_checkpoint_one(set->engine, snapshot->id, sequence_visit, &snapshot->sequence);
         snapshot_ref(snapshot); /* the caller's */
         lock_acquire(&set->list_lock);
         list_insert(set, snapshot);
@@ -509,29 +500,21 @@ bool snapshot_deleted(const struct snapshot *snapshot)
     return __atomic_load_n(&snapshot->deleted, __ATOMIC_RELAXED);
 }
 
-struct numbers_context {
-    uint64_t id;
-    struct engine_checkpoint_info *info;
-};
-
 static int numbers_visit(void *context, const struct engine_checkpoint_info *info)
 {
-    struct numbers_context *numbers = context;
+    struct engine_checkpoint_info *numbers = context;
 
-    if (info->id != numbers->id)
-        return 0;
-    *numbers->info = *info;
-    numbers->info->name = numbers->info->payload = NULL; /* lived during the callback */
-    numbers->info->name_size = numbers->info->payload_size = 0;
-    return 1;
+    *numbers = *info;
+    numbers->name = numbers->payload = NULL; /* lived during the callback */
+    numbers->name_size = numbers->payload_size = 0;
+    return 0;
 }
 
 bool snapshot_get_numbers(struct snapshot *snapshot, struct engine_checkpoint_info *ret_info)
 {
     struct engine_checkpoint_info info = {0};
-    struct numbers_context numbers = {snapshot->id, &info};
 
-    if (engine_checkpoint_each(snapshot->set->engine, numbers_visit, &numbers) <= 0)
+    if (engine_checkpoint_one(snapshot->set->engine, snapshot->id, numbers_visit, &info) < 0)
         return false;
     *ret_info = info;
     return info.materialised;

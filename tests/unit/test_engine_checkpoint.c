@@ -726,6 +726,39 @@ static void r62_nothing_that_is_still_written_to_is_linked(void **state)
     expect_in_checkpoint(engine, id, 20, 1);
 }
 
+/* ---- one of many ---- */
+
+static int count_visit(void *context, const struct engine_checkpoint_info *info)
+{
+    uint64_t *seen = context;
+
+    seen[0]++;
+    seen[1] = info->id;
+    return 7;
+}
+
+static void one_of_many_is_found_without_passing_the_others(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t ids[20];
+
+    for (size_t i = 0; i < 20; i++) {
+        char name[8];
+
+        snprintf(name, sizeof name, "n%zu", i);
+        ids[i] = create(fixture->engine, name);
+    }
+    assert_int_equal(engine_checkpoint_delete(fixture->engine, ids[7]), 0);
+    for (size_t i = 0; i < 20; i++) {
+        uint64_t seen[2] = {0};
+        int result = engine_checkpoint_one(fixture->engine, ids[i], count_visit, seen);
+
+        assert_int_equal(result, i == 7 ? -ENOENT : 7);
+        assert_int_equal(seen[0], i != 7);
+        assert_int_equal(seen[1], i == 7 ? 0 : ids[i]);
+    }
+}
+
 /* ---- collecting from two threads ---- */
 
 /* Two threads look, neither finds it noted, both note it: what that comes to, without the luck. */
@@ -771,6 +804,7 @@ int main(void)
         TEST(r61_the_numbers_that_are_reported_are_those_on_disk),
         TEST(r62_nothing_that_is_still_written_to_is_linked),
         TEST(a_dead_chunk_that_two_threads_find_at_once_is_forgotten_once),
+        TEST(one_of_many_is_found_without_passing_the_others),
         TEST(r64_a_deletion_under_way_takes_nothing_that_is_wanted_again),
     };
 
