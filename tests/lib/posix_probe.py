@@ -363,6 +363,11 @@ def xattrs():
     show_user("read by the ACL", lambda: with_fd("xf", os.O_RDONLY, lambda fd: os.read(fd, 1)))
     show("chmod with an ACL", lambda: (os.chmod("xf", 0o700), os.getxattr("xf", "system.posix_acl_access").hex())[1])
     show("ACL taken away", lambda: (os.removexattr("xf", "system.posix_acl_access"), oct(os.stat("xf").st_mode))[1])
+    os.mkdir("xn")
+    for path in ("xf", "xn"):
+        for name in ("access", "default"):
+            show(f"no ACL {name} taken from {path}", lambda: os.removexattr(path, "system.posix_acl_" + name))
+            show(f"no ACL {name} of {path}", lambda: os.getxattr(path, "system.posix_acl_" + name))
 
 
 # ---- data ----

@@ -60,6 +60,8 @@ static void values_are_set_replaced_and_removed(void **state)
     assert_value(fixture, file, "user.b", "three");
     assert_int_equal(fs_removexattr(fixture->fs, file, "user.a", &fs_fixture_root), 0);
     assert_int_equal(fs_removexattr(fixture->fs, file, "user.a", &fs_fixture_root), -ENODATA);
+    assert_int_equal(
+        fs_removexattr(fixture->fs, file, "system.posix_acl_default", &fs_fixture_root), 0);
     assert_int_equal(fs_getxattr(fixture->fs, file, "user.a", data, 8), -ENODATA);
     assert_value(fixture, file, "user.b", "three");
 }
