@@ -53,6 +53,7 @@ rounds=3
 [ -z "${VARVE_TEST_FULL:-}" ] || rounds=50
 for ((round = 0; round < rounds; round++)); do
     python3 "$directory/append.py" "$mnt" "$varve"
+    "$varve" verify -q "$mnt" || fail 'verify finds damage where there is none'
     # The last one's directory is made after all others.
     "$varve" snapshot create -q "$mnt" last
     "$varve" snapshot list --json "$mnt" >"$directory/list"
