@@ -133,6 +133,22 @@ uint64_t disk_model_count(struct disk_model *disk, unsigned calls)
     return count;
 }
 
+const char *disk_model_pending_rename(struct disk_model *disk)
+{
+    const char *found = "";
+
+    pthread_mutex_lock(&disk->lock);
+    for (size_t i = 0; i < disk->inode_count; i++) {
+        const struct disk_inode *inode = disk->inodes[i];
+
+        for (size_t j = 0; inode != NULL && j < inode->half_count; j++)
+            if (inode->halves[j].group != 0 && inode->halves[j].inode != DISK_NOTHING)
+                found = inode->halves[j].text;
+    }
+    pthread_mutex_unlock(&disk->lock);
+    return found;
+}
+
 void disk_model_fault(struct disk_model *disk, const struct disk_fault *fault)
 {
     pthread_mutex_lock(&disk->lock);

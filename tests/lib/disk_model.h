@@ -103,6 +103,10 @@ struct disk_model *disk_model_clone_locked(struct disk_model *disk);
 /* Calls of these kinds so far. */
 uint64_t disk_model_count(struct disk_model *disk, unsigned calls);
 
+/* A name that a rename gave and that no sync of its directory has made durable; "": none. It lives
+ * until the disk changes. */
+const char *disk_model_pending_rename(struct disk_model *disk);
+
 /* ---- faults ---- */
 
 struct disk_fault {
