@@ -33,6 +33,7 @@
 #include "engine/base/invariant.h"
 #include "engine/base/lock.h"
 #include "engine/base/log.h"
+#include "engine/manifest_pages.h"
 
 #define CHECKSUM_SIZE      8
 #define MAP_SIZE_MIN_BYTES ((size_t)64 * 1024)
@@ -71,6 +72,7 @@ struct manifest {
 struct manifest_transaction {
     struct manifest *manifest;
     MDB_txn *handle;
+    uint64_t sum; /* of all records but the seal: manifest_pages.h */
 };
 
 /* ---- errors ---- */
@@ -246,7 +248,7 @@ static int transaction_begin(struct manifest *manifest, bool for_reading,
     }
     if (result != MDB_SUCCESS)
         return report(manifest, "cannot begin a transaction", result);
-    *ret_transaction = (struct manifest_transaction){manifest, handle};
+    *ret_transaction = (struct manifest_transaction){manifest, handle, 0};
     return 0;
 }
 
@@ -266,6 +268,9 @@ static int transaction_commit(struct manifest_transaction *transaction)
     return report(manifest, "commit failed, the manifest takes no more changes", result);
 }
 
+static int seal_begin(struct manifest_transaction *transaction);
+static int seal_end(struct manifest_transaction *transaction);
+
 static int update_once(struct manifest *manifest, manifest_transaction_function *function,
                        void *context)
 {
@@ -281,7 +286,11 @@ static int update_once(struct manifest *manifest, manifest_transaction_function 
         error = transaction_begin(manifest, false, &transaction);
     if (error != 0)
         return error;
-    error = function(&transaction, context);
+    error = seal_begin(&transaction);
+    if (error == 0)
+        error = function(&transaction, context);
+    if (error == 0)
+        error = seal_end(&transaction);
     if (error == 0)
         return transaction_commit(&transaction);
     mdb_txn_abort(transaction.handle);
@@ -401,12 +410,24 @@ int manifest_record_get(struct manifest_transaction *transaction, const struct m
     return error != 0 ? error : 1;
 }
 
+/* What the record under the key adds to the sum, if there is one. */
+static uint64_t share_of(struct manifest_transaction *transaction, const struct manifest_key *key)
+{
+    MDB_val lmdb_key = value_of_key(key), value;
+
+    if (mdb_get(transaction->handle, transaction->manifest->database, &lmdb_key, &value) !=
+        MDB_SUCCESS)
+        return 0;
+    return manifest_seal_share(slice_of_value(&value));
+}
+
 int manifest_record_put(struct manifest_transaction *transaction, const struct manifest_key *key,
                         struct slice payload)
 {
     struct manifest *manifest = transaction->manifest;
     MDB_val lmdb_key = value_of_key(key);
     MDB_val value = {.mv_size = payload.size + CHECKSUM_SIZE, .mv_data = NULL};
+    uint64_t before = share_of(transaction, key);
     int result = mdb_put(transaction->handle, manifest->database, &lmdb_key, &value, MDB_RESERVE);
 
     if (result != MDB_SUCCESS)
@@ -415,6 +436,7 @@ int manifest_record_put(struct manifest_transaction *transaction, const struct m
         memcpy(value.mv_data, payload.data, payload.size);
     put_le64((uint8_t *)value.mv_data + payload.size,
              record_checksum(manifest_key_slice(key), payload));
+    transaction->sum += manifest_seal_share(slice_of_value(&value)) - before;
     return 0;
 }
 
@@ -422,10 +444,12 @@ int manifest_record_delete(struct manifest_transaction *transaction, const struc
 {
     struct manifest *manifest = transaction->manifest;
     MDB_val lmdb_key = value_of_key(key);
+    uint64_t before = share_of(transaction, key);
     int result = mdb_del(transaction->handle, manifest->database, &lmdb_key, NULL);
 
     if (result == MDB_NOTFOUND)
         return 0;
+    transaction->sum -= before;
     return result == MDB_SUCCESS ? 1 : report(manifest, "cannot delete a record", result);
 }
 
@@ -447,7 +471,7 @@ int manifest_record_each(struct manifest_transaction *transaction,
 
     if (result != MDB_SUCCESS)
         return report(manifest, "cannot open a cursor", result);
-    result = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    result = mdb_cursor_get(cursor, &key, &value, prefix->size > 0 ? MDB_SET_RANGE : MDB_FIRST);
     while (result == MDB_SUCCESS && has_prefix(&key, prefix)) {
         error = record_check(slice_of_value(&key), slice_of_value(&value), &payload);
         if (error == 0)
@@ -474,6 +498,7 @@ int manifest_record_delete_prefix(struct manifest_transaction *transaction,
         return report(manifest, "cannot open a cursor", result);
     result = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
     while (result == MDB_SUCCESS && has_prefix(&key, prefix)) {
+        transaction->sum -= manifest_seal_share(slice_of_value(&value));
         result = mdb_cursor_del(cursor, 0);
         if (result == MDB_SUCCESS) {
             key = value_of_key(prefix);
@@ -482,6 +507,42 @@ int manifest_record_delete_prefix(struct manifest_transaction *transaction,
     }
     mdb_cursor_close(cursor);
     return result == MDB_NOTFOUND ? 0 : report(manifest, "cannot delete records", result);
+}
+
+/* ---- the seal ---- */
+
+static int add_share(void *context, struct slice key, struct slice payload)
+{
+    if (key.data[0] != MANIFEST_KEY_SEAL)
+        *(uint64_t *)context += get_le64(payload.data + payload.size);
+    return 0;
+}
+
+static int seal_begin(struct manifest_transaction *transaction)
+{
+    const struct manifest_key key = manifest_key_plain(MANIFEST_KEY_SEAL);
+    const struct manifest_key everything = {.size = 0};
+    struct slice payload;
+    int error = manifest_record_get(transaction, &key, &payload);
+
+    if (error < 0)
+        return error;
+    if (error == 0) /* a new environment, or one of the first version of this program */
+        return manifest_record_each(transaction, &everything, add_share, &transaction->sum);
+    if (payload.size != MANIFEST_SEAL_SIZE)
+        return manifest_record_report(manifest_key_slice(&key), ERROR_CORRUPT);
+    transaction->sum = get_le64(payload.data + 8);
+    return 0;
+}
+
+static int seal_end(struct manifest_transaction *transaction)
+{
+    const struct manifest_key key = manifest_key_plain(MANIFEST_KEY_SEAL);
+    const struct manifest_seal seal = {mdb_txn_id(transaction->handle), transaction->sum};
+    uint8_t payload[MANIFEST_SEAL_SIZE];
+
+    manifest_seal_encode(&seal, payload);
+    return manifest_record_put(transaction, &key, slice_of(payload, sizeof payload));
 }
 
 uint64_t manifest_change_log_entries_max(const struct manifest *manifest)
@@ -612,6 +673,17 @@ static int content_open(struct manifest *manifest, const struct manifest_options
     return error;
 }
 
+static int pages_check(const struct manifest *manifest, int directory)
+{
+    int error, descriptor = openat(directory, "data.mdb", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (descriptor < 0)
+        return -errno;
+    error = manifest_pages_check(descriptor, manifest->path);
+    (void)close(descriptor);
+    return error;
+}
+
 static int open_in(struct manifest *manifest, const struct manifest_options *options, int directory)
 {
     struct stat status, lock_file, data_file;
@@ -630,6 +702,8 @@ static int open_in(struct manifest *manifest, const struct manifest_options *opt
         return ERROR_TRUNCATED;
     }
     error = open_list_add(manifest, &status);
+    if (error == 0 && data_file.st_size > 0)
+        error = pages_check(manifest, directory);
     if (error != 0)
         return error;
     error = environment_open(manifest, options);

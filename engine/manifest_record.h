@@ -33,6 +33,7 @@ enum manifest_key_kind {
     MANIFEST_KEY_CHANGE = 'E',     /* number u64 */
     MANIFEST_KEY_CURSOR = 'P',     /* name */
     MANIFEST_KEY_LEASE = 'L',      /* checkpoint id u64, owner */
+    MANIFEST_KEY_SEAL = 'Z',       /* nothing: manifest_pages.h */
 };
 
 struct manifest_key {

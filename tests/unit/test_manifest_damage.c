@@ -181,10 +181,7 @@ static void a_value_under_another_key_is_corruption(void **state)
     memcpy(fixture.bytes + one, fixture.bytes + two, SIZE);
     memcpy(fixture.bytes + two, value, SIZE);
     write_back(&fixture);
-    assert_int_equal(try_open(&fixture, &manifest), 0);
-    assert_int_equal(manifest_lease_count(manifest, 1, 0), ERROR_CORRUPT);
-    assert_int_equal(manifest_lease_count(manifest, 2, 0), ERROR_CORRUPT);
-    manifest_close(manifest);
+    assert_int_equal(try_open(&fixture, &manifest), ERROR_CORRUPT);
     teardown(&fixture);
 }
 
