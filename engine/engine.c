@@ -104,6 +104,7 @@ static struct engine *engine_new(const struct engine_options *options)
 
 static void engine_free(struct engine *engine)
 {
+    engine_witness_close(engine);
     blob_writer_close(engine->blob_writer);
     wal_close(engine->wal);
     superversion_unref(engine->super);

@@ -810,11 +810,52 @@ static struct engine_view *view_duplicate(struct engine_view *from)
     return view;
 }
 
+/* Each sealed manifest holds the hash of the one that was sealed before. Of a parent that is still
+ * there the number must be lower; one that is gone cannot be asked. */
+static int check_parent_locked(struct engine *engine, const struct sealed_manifest *sealed)
+{
+    static const struct checksum128 none;
+
+    if (memcmp(&sealed->parent_hash, &none, sizeof none) == 0)
+        return 0;
+    for (size_t i = 0; i < engine->checkpoint_count; i++) {
+        const struct manifest_checkpoint *record = &engine->checkpoints[i]->record;
+
+        if (memcmp(&record->manifest_hash, &sealed->parent_hash, sizeof none) == 0 &&
+            record->id == sealed->checkpoint_id)
+            return ERROR_CORRUPT;
+    }
+    return 0;
+}
+
+int checkpoint_sealed_read(struct engine *engine, struct io_file *directory, uint64_t id,
+                           struct sealed_manifest *ret_sealed)
+{
+    const struct checkpoint *checkpoint;
+    struct checksum128 hash;
+    int result = sealed_manifest_read(engine->io, directory, ret_sealed, &hash);
+
+    if (result < 0) /* inside of a store it has been a checkpoint, and is damaged */
+        return result == ERROR_NOT_STORE || result == -ENOENT ? ERROR_CORRUPT : result;
+    lock_acquire(&engine->checkpoint_lock);
+    checkpoint = engine_checkpoint_find_locked(engine, id);
+    if (checkpoint != NULL &&
+        (ret_sealed->checkpoint_id != id || ret_sealed->sequence != checkpoint->record.sequence ||
+         memcmp(&hash, &checkpoint->record.manifest_hash, sizeof hash) != 0))
+        result = ERROR_CORRUPT;
+    else
+        result = check_parent_locked(engine, ret_sealed);
+    lock_release(&engine->checkpoint_lock);
+    if (result < 0)
+        log_error("%s: the sealed manifest of checkpoint %llu is not the one that was written",
+                  engine->path, (unsigned long long)id);
+    return result;
+}
+
 static int view_open(struct engine *engine, const char *name, uint64_t id, uint64_t sequence,
                      struct engine_view **ret_view)
 {
     struct sealed_manifest manifest = {0};
-    struct checksum128 hash;
     struct io_file *directory = NULL;
     struct engine_view *view = calloc(1, sizeof *view);
     int result = view != NULL ? 0 : -ENOMEM;
@@ -822,10 +863,10 @@ static int view_open(struct engine *engine, const char *name, uint64_t id, uint6
     if (result == 0)
         result =
             io_open(engine->io, engine->store->checkpoints, name, IO_OPEN_DIRECTORY, 0, &directory);
+    if (result == -ENOENT || result == -ENOTDIR)
+        result = ERROR_CORRUPT; /* it is not gone: the manifest has it */
     if (result == 0)
-        result = sealed_manifest_read(engine->io, directory, &manifest, &hash);
-    if (result == 0 && (manifest.checkpoint_id != id || manifest.sequence != sequence))
-        result = ERROR_CORRUPT;
+        result = checkpoint_sealed_read(engine, directory, id, &manifest);
     if (result == 0)
         result =
             checkpoint_source_open(engine, directory, &manifest, &view->version, &view->source);

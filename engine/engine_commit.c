@@ -447,6 +447,14 @@ void *engine_log_main(void *context)
             lock_release(&engine->write_lock);
             (void)engine_commit(engine, sequence, window); /* a failure has latched */
             (void)wal_prepare_spare(engine->wal);          /* made in place when it fails here */
+            if (window)
+                engine_witness_write(engine);
+            lock_acquire(&engine->write_lock);
+            continue;
+        }
+        if (window) {
+            lock_release(&engine->write_lock);
+            engine_witness_write(engine);
             lock_acquire(&engine->write_lock);
             continue;
         }

@@ -132,6 +132,9 @@ struct engine {
     struct blob_writer *blob_writer;
     struct blob_reader *blob_reader;
     struct wal *wal;
+    struct io_file *witness_file; /* engine_witness.c; the log thread's */
+    uint64_t witnessed_sequence;
+    bool witness_failed;
     bool read_only;
     struct sealed_manifest *sealed; /* open on a checkpoint directory: what it says */
     struct checkpoint_source *sealed_source;
@@ -305,8 +308,22 @@ void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoin
 int checkpoint_plan_new(struct engine *engine, const struct checkpoint *checkpoint,
                         struct version *version, struct sealed_manifest **ret_plan);
 void checkpoint_plan_free(struct sealed_manifest *plan);
+/* The sealed manifest in the directory of a checkpoint that is READY: it is the one that the live
+ * manifest has the hash of, and what it says of the one before agrees with what is known of that
+ * (R46). What sealed_manifest_read() gives, but damage for what is no checkpoint any more. */
+int checkpoint_sealed_read(struct engine *engine, struct io_file *directory, uint64_t id,
+                           struct sealed_manifest *ret_sealed);
 int checkpoint_mark_encode(const struct checkpoint *checkpoint, struct buffer *to);
 int checkpoint_mark_decode(struct slice from, struct checkpoint *to);
+
+/* engine_witness.c: how far the log was synced, said outside of it */
+int engine_witness_check(struct engine *engine, uint64_t last_sequence); /* 0 or ERROR_CORRUPT */
+void engine_witness_write(struct engine *engine); /* the log thread, with no lock held */
+void engine_witness_close(struct engine *engine);
+/* *ret_sequence: 0 when there is none that can be believed. */
+int engine_witness_read(struct io *io, struct io_file *wal, const uint8_t *store_uuid,
+                        uint64_t *ret_sequence);
+int engine_witness_remove(struct io *io, struct io_file *wal);
 
 /* checkpoint_files.c */
 struct checkpoint_numbers {

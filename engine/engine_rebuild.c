@@ -521,7 +521,8 @@ static int put_in_place(struct rebuild *rebuild)
         io_close(io, from);
     if (error == 0)
         error = store_remove_tree(io, rebuild->store->tmp, WORK_NAME);
-    return error;
+    /* What could be had is what there is now. */
+    return error == 0 ? engine_witness_remove(io, rebuild->store->wal) : error;
 }
 
 /* ---- the whole ---- */

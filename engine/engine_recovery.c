@@ -729,6 +729,8 @@ static int recover_steps(struct recovery *recovery)
     if (result == 0)
         result = replay(recovery);
     if (result == 0)
+        result = engine_witness_check(engine, recovery->next_sequence - 1);
+    if (result == 0)
         result = recover_blobs(recovery);
     if (result == 0)
         result = load_version(recovery, &version);

@@ -40,7 +40,6 @@ static int open_checkpoint(struct rollback *rollback, uint64_t id)
 {
     struct engine *engine = rollback->engine;
     const struct checkpoint *checkpoint;
-    struct checksum128 hash;
     char name[256] = "";
     int result = engine_checkpoint_wait(engine, id);
 
@@ -56,9 +55,7 @@ static int open_checkpoint(struct rollback *rollback, uint64_t id)
     result = io_open(engine->io, engine->store->checkpoints, name, IO_OPEN_DIRECTORY, 0,
                      &rollback->directory);
     if (result == 0)
-        result = sealed_manifest_read(engine->io, rollback->directory, &rollback->sealed, &hash);
-    if (result == 0 && rollback->sealed.checkpoint_id != id)
-        result = ERROR_CORRUPT;
+        result = checkpoint_sealed_read(engine, rollback->directory, id, &rollback->sealed);
     if (result == 0)
         result = io_open(engine->io, rollback->directory, "chunks", IO_OPEN_DIRECTORY, 0,
                          &rollback->chunks);
