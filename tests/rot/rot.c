@@ -422,6 +422,11 @@ static bool damage_one(struct rot_file *file, struct rot_file *other, enum damag
     size_t other_at = seed_below(random, other->size) / unit * unit;
     const struct rot_file *old = find_older(file);
 
+    /* The log and its witness vouch for each other: what damages both at once goes unseen, which
+     * docs/durability.md says. */
+    if (kind != SWAP_WITHIN && other != file && strncmp(file->path, "wal/", 4) == 0 &&
+        strncmp(other->path, "wal/", 4) == 0)
+        return false;
     if (kind == BIT || kind == BIT_AGAIN) {
         uint64_t bit = seed_below(random, file->size * 8);
 
@@ -596,6 +601,9 @@ int main(int argument_count, char **arguments)
         options.seed = number_of(getenv("VARVE_TEST_SEED"));
     parse(argument_count, arguments);
     log_set_level(LOG_LEVEL_WARNING);
+    /* Each trial writes a store: in memory, where there is some. */
+    if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
+        (void)setenv("TMPDIR", "/dev/shm", 1);
     directory = test_directory_make();
     store_path = test_path(directory, "store");
     work_path = test_path(directory, "work");
