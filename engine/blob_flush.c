@@ -28,6 +28,9 @@
 
 #define OPEN_MODE 0600
 
+/* So often the thread tries again to write what met a full disk. */
+#define SHORTAGE_RETRY_NS UINT64_C(200000000)
+
 static uint64_t round_down(uint64_t value)
 {
     return value & ~(uint64_t)(BLOB_BLOCK_SIZE - 1);
@@ -94,6 +97,19 @@ int blob_chunk_latch_locked(struct blob_writer *writer, const struct blob_chunk 
     if (writer->error == 0)
         log_error("blob chunk %016" PRIx64 ": %s: %s", chunk->id, what, error_text(error));
     return blob_writer_latch_locked(writer, error);
+}
+
+int blob_chunk_failed_locked(struct blob_writer *writer, const struct blob_chunk *chunk, int error,
+                             const char *what)
+{
+    if (!error_is_shortage(error))
+        return blob_chunk_latch_locked(writer, chunk, error, what);
+    if (writer->shortage == 0)
+        log_warning("blob chunk %016" PRIx64 ": %s: %s; it will be tried again", chunk->id, what,
+                    error_text(error));
+    writer->shortage = error;
+    pthread_cond_broadcast(&writer->room);
+    return error;
 }
 
 /* ---- the writing role ---- */
@@ -199,7 +215,8 @@ static int write_step_locked(struct blob_writer *writer, struct blob_chunk *chun
         space_bytes = blob_writer_free_space(writer);
         lock_acquire(&writer->lock);
         if (error < 0)
-            return blob_chunk_latch_locked(writer, chunk, error, "write");
+            return blob_chunk_failed_locked(writer, chunk, error, "write");
+        writer->shortage = 0;
         writer->space_bytes = space_bytes;
         chunk->written = to;
         /* The header was never pending. */
@@ -398,14 +415,30 @@ static void work_locked(struct blob_writer *writer, struct blob_chunk *chunk)
     blob_chunk_unref_locked(writer, chunk);
 }
 
+/* Has it been long enough since the last attempt? Then the next one is this long from now. */
+static bool is_retry_due(uint64_t *retry_ns)
+{
+    uint64_t now = clock_monotonic_ns();
+
+    if (*retry_ns > now)
+        return false;
+    *retry_ns = now + SHORTAGE_RETRY_NS;
+    return true;
+}
+
 void *blob_writer_thread(void *argument)
 {
     struct blob_writer *writer = argument;
+    uint64_t retry_ns = 0;
 
     lock_acquire(&writer->lock);
     while (!writer->must_stop) {
         struct blob_chunk *chunk = writer->error == 0 ? find_work_locked(writer) : NULL;
 
+        if (writer->shortage != 0 && !is_retry_due(&retry_ns)) {
+            lock_wait_until(&writer->lock, &writer->work, retry_ns);
+            continue;
+        }
         if (chunk != NULL && !writer->is_writing && writer->role_waiters == 0)
             work_locked(writer, chunk);
         else if (chunk == NULL && writer->error == 0 && should_prepare_locked(writer))

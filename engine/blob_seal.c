@@ -92,34 +92,41 @@ static int write_rest_locked(struct blob_writer *writer, struct blob_chunk *chun
         error = write_trailer(writer, chunk, ret_identity);
         lock_acquire(&writer->lock);
         if (error < 0)
-            error = blob_chunk_latch_locked(writer, chunk, error, "trailer");
+            error = blob_chunk_failed_locked(writer, chunk, error, "trailer");
     }
     blob_writer_leave_role_locked(writer);
     return error;
 }
 
 static int sync_and_rename(struct blob_writer *writer, struct blob_chunk *chunk,
-                           const struct chunk_identity *identity)
+                           const struct chunk_identity *identity, bool *ret_sync_failed)
 {
     struct io *io = writer->options.io;
     struct io_file *directory = writer->options.chunk_directory;
     char open_name[CHUNK_NAME_SIZE], name[CHUNK_NAME_SIZE];
     int error = io_chmod(io, chunk->file, SEALED_MODE);
 
-    if (error == 0)
-        error = io_sync(io, chunk->file, false);
+    if (error < 0)
+        return error;
+    error = io_sync(io, chunk->file, false);
+    *ret_sync_failed = error < 0;
     if (error < 0)
         return error;
     chunk_open_name(open_name, chunk->id);
     chunk_name(name, identity);
     error = io_rename(io, directory, open_name, directory, name);
-    return error < 0 ? error : io_sync(io, directory, false);
+    if (error < 0)
+        return error;
+    error = io_sync(io, directory, false);
+    *ret_sync_failed = error < 0;
+    return error;
 }
 
 /* As blob_chunk_sync_locked(): alone on the file, the error kept before anybody else may sync. */
 static int finish_locked(struct blob_writer *writer, struct blob_chunk *chunk,
                          const struct chunk_identity *identity)
 {
+    bool sync_failed = false;
     int error;
 
     while (chunk->is_syncing)
@@ -128,10 +135,12 @@ static int finish_locked(struct blob_writer *writer, struct blob_chunk *chunk,
         return writer->error;
     chunk->is_syncing = true;
     lock_release(&writer->lock);
-    error = sync_and_rename(writer, chunk, identity);
+    error = sync_and_rename(writer, chunk, identity, &sync_failed);
     lock_acquire(&writer->lock);
     chunk->is_syncing = false;
     pthread_cond_broadcast(&writer->changed);
+    if (error < 0 && !sync_failed)
+        return blob_chunk_failed_locked(writer, chunk, error, "seal");
     if (error < 0)
         return blob_chunk_latch_locked(writer, chunk, error, "seal");
     chunk->synced = chunk->end;

@@ -88,6 +88,8 @@ struct blob_writer {
     bool is_sealing;
     bool must_stop;
     int error;
+    int shortage;      /* of the last write, or 0: to be tried again */
+    bool is_abandoned; /* what is not sealed goes with the writer */
     uint64_t last_id;
     uint64_t space_bytes; /* free in the file system when last asked, less the reserve */
     struct blob_writer_statistics statistics;
@@ -120,6 +122,8 @@ void blob_chunk_discard(struct blob_writer *writer, struct blob_chunk *chunk);
 uint64_t blob_writer_free_space(struct blob_writer *writer);
 
 /* Keep the error, if it is the first, and name the chunk in the log. Lock held. */
+int blob_chunk_failed_locked(struct blob_writer *writer, const struct blob_chunk *chunk, int error,
+                             const char *what); /* keeps `error` unless it is a shortage */
 int blob_chunk_latch_locked(struct blob_writer *writer, const struct blob_chunk *chunk, int error,
                             const char *what);
 

@@ -263,8 +263,10 @@ static int reserve_locked(struct blob_writer *writer, const struct blob_ref *ref
         lock_release(&writer->lock);
         blocking_enter();
         lock_acquire(&writer->lock);
-        while (writer->free_buffers == NULL && writer->error == 0)
+        while (writer->free_buffers == NULL && writer->error == 0 && writer->shortage == 0)
             lock_wait(&writer->lock, &writer->room);
+        if (writer->free_buffers == NULL && writer->shortage != 0)
+            return writer->shortage;
     }
 }
 
@@ -510,6 +512,29 @@ int blob_writer_take_pieces(struct blob_writer *writer, uint64_t up_to_id, size_
     return count;
 }
 
+void blob_writer_return_pieces(struct blob_writer *writer, const struct blob_piece *pieces,
+                               int count)
+{
+    lock_acquire(&writer->lock);
+    for (int i = 0; i < count; i++) {
+        struct blob_chunk *chunk = blob_writer_find_locked(writer, pieces[i].chunk_id);
+
+        if (chunk != NULL && chunk->covered == pieces[i].position + pieces[i].size)
+            chunk->covered = pieces[i].position;
+    }
+    lock_release(&writer->lock);
+}
+
+int blob_writer_error(struct blob_writer *writer)
+{
+    int error;
+
+    lock_acquire(&writer->lock);
+    error = writer->error;
+    lock_release(&writer->lock);
+    return error;
+}
+
 /* ---- open, close, numbers ---- */
 
 static int allocate_buffers(struct blob_writer *writer)
@@ -574,6 +599,13 @@ static void stop_thread(struct blob_writer *writer)
     pthread_join(writer->thread, NULL);
 }
 
+void blob_writer_abandon(struct blob_writer *writer)
+{
+    lock_acquire(&writer->lock);
+    writer->is_abandoned = true;
+    lock_release(&writer->lock);
+}
+
 void blob_writer_close(struct blob_writer *writer)
 {
     if (writer == NULL)
@@ -584,7 +616,10 @@ void blob_writer_close(struct blob_writer *writer)
         struct blob_chunk *chunk = writer->chunks;
 
         writer->chunks = chunk->next;
-        blob_chunk_free(writer, chunk);
+        if (writer->is_abandoned && !chunk->is_sealed)
+            blob_chunk_discard(writer, chunk);
+        else
+            blob_chunk_free(writer, chunk);
     }
     pthread_cond_destroy(&writer->work);
     pthread_cond_destroy(&writer->room);

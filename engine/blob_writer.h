@@ -16,7 +16,10 @@
  * Bounds:     at most `buffer_count` MiB of unwritten data; past it appends wait
  *             (blocking_enter()).
  * Errors:     the first write or sync error is kept: every later append and sync returns it.
- *             Nothing is retried here.
+ *             A shortage (error_is_shortage()) that a write meets is not kept: what could not be
+ *             written stays in its buffers and is tried again, by the thread now and then, and by
+ *             whoever syncs or seals, who is told. Appends that need a buffer are told too. A sync
+ *             is never tried again.
  * Threads:    every function from any thread. Lock: LOCK_RANK_BLOB, no I/O under it; compression
  *             happens before the lock is taken.
  */
@@ -75,6 +78,10 @@ struct blob_piece {
 int blob_writer_take_pieces(struct blob_writer *writer, uint64_t up_to_id, size_t limit_bytes,
                             struct blob_piece *pieces, int room);
 
+/* The pieces just taken were not written to the log: they are pending again. */
+void blob_writer_return_pieces(struct blob_writer *writer, const struct blob_piece *pieces,
+                               int count);
+
 /* Write and fdatasync everything appended so far, in every unsealed chunk. */
 int blob_writer_sync(struct blob_writer *writer);
 
@@ -105,6 +112,12 @@ int blob_writer_read(struct blob_writer *writer, uint64_t chunk_id, uint64_t pos
 
 /* The chunk is known to the version now; drop what is held for it. */
 void blob_writer_forget(struct blob_writer *writer, uint64_t chunk_id);
+
+/* The error that is kept, or 0. */
+int blob_writer_error(struct blob_writer *writer);
+
+/* Nobody refers to what is not sealed: closing the writer removes it. */
+void blob_writer_abandon(struct blob_writer *writer);
 
 struct blob_writer_statistics {
     uint64_t frames, raw_bytes, stored_bytes, chunks_sealed, waits;

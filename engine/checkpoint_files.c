@@ -258,14 +258,14 @@ int checkpoint_files_detach(struct store *store, const char *name, uint64_t id)
 int checkpoint_files_sync_deleted(struct store *store)
 {
     struct io_file *deleted;
-    int result = io_sync(store->io, store->checkpoints, false);
+    int result = open_deleted(store, &deleted);
 
+    if (result < 0)
+        return result;
+    result = io_sync(store->io, store->checkpoints, false);
     if (result == 0)
-        result = open_deleted(store, &deleted);
-    if (result == 0) {
         result = io_sync(store->io, deleted, false);
-        io_close(store->io, deleted);
-    }
+    io_close(store->io, deleted);
     return result == 0 ? io_sync(store->io, store->tmp, false) : result;
 }
 

@@ -44,6 +44,17 @@ int engine_latch(struct engine *engine, int error, const char *what)
     return error;
 }
 
+bool engine_can_retry(struct engine *engine, int error)
+{
+    return error_is_shortage(error) && engine->wal != NULL && wal_error(engine->wal) == 0 &&
+           blob_writer_error(engine->blob_writer) == 0 && !manifest_is_poisoned(engine->manifest);
+}
+
+int engine_failed(struct engine *engine, int error, const char *what)
+{
+    return engine_can_retry(engine, error) ? error : engine_latch(engine, error, what);
+}
+
 bool engine_latched(const struct engine *engine)
 {
     return atomic_load_explicit(&engine->latch_error, memory_order_acquire) != 0;
@@ -114,6 +125,7 @@ static void engine_free(struct engine *engine)
         struct generation *next = engine->generations->next;
 
         memtable_unref(engine->generations->memtable);
+        table_meta_free(&engine->generations->meta);
         checkpoint_unref(engine->generations->checkpoint);
         free(engine->generations);
         engine->generations = next;
@@ -334,7 +346,7 @@ static int mark_clean(struct engine *engine)
 
 int engine_close(struct engine *engine)
 {
-    int result = 0;
+    int result = 0, flushed = 0;
 
     if (engine->store->kind == STORE_LIVE) {
         engine->read_only = false; /* flushing what recovery replayed is no user's write */
@@ -343,12 +355,18 @@ int engine_close(struct engine *engine)
         if (result == 0)
             result = engine_sync(engine, engine_sequence(engine));
         if (result == 0)
-            result = engine_flush(engine);
+            flushed = engine_flush(engine);
         stop_threads(engine);
         if (result == 0 && engine_latched(engine))
             result = ERROR_LATCHED;
-        if (result == 0)
-            result = mark_clean(engine);
+        if (result == 0 && flushed == 0)
+            flushed = mark_clean(engine);
+        if (result == 0 && error_is_shortage(flushed))
+            log_warning("store %s: closed without a flush: %s; the log has everything, and the "
+                        "next opening replays it",
+                        engine->path, error_text(flushed));
+        else if (result == 0)
+            result = flushed;
     }
     engine_free(engine);
     return result;
@@ -384,8 +402,7 @@ int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
     if (result < 0)
         return result;
     result = blob_writer_append(engine->blob_writer, data, size, ret_ref);
-    if (result < 0 && result != -ENOMEM && result != -ENOSPC && result != -EMFILE &&
-        result != -EINVAL)
-        engine_latch(engine, result, "blob data");
+    if (result < 0 && result != -EINVAL)
+        engine_failed(engine, result, "blob data");
     return result;
 }

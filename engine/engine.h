@@ -10,7 +10,9 @@
  *             Every read is right or an error (P4). A view never changes.
  * Failure:    after the first failed write or sync of the WAL, of a blob chunk or of the manifest the
  *             engine latches (P6): writes return ERROR_LATCHED, reads go on; engine_latch_reason()
- *             says why. Only a new open clears it.
+ *             says why. Only a new open clears it. A shortage (error_is_shortage()) that anything but
+ *             a sync meets does not latch: it is tried again, and until it is over who syncs, or would
+ *             have to wait for room, is given it (P7).
  * Bounds:     memtables, WAL buffer, unwritten blob data and L0 tables are bounded; past a bound
  *             engine_write() and engine_blob_append() wait (blocking_enter()).
  * Threads:    every function from any thread. It starts: a WAL thread (sync window), a flush thread, a

@@ -75,6 +75,13 @@ void catalogue_remove(struct engine *engine, uint64_t id)
     lock_shared_release(&engine->catalogue_lock);
 }
 
+void catalogue_remove_all(struct engine *engine, const struct chunk_identity *identities,
+                          size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        catalogue_remove(engine, identities[i].id);
+}
+
 bool catalogue_find(struct engine *engine, uint64_t id, struct chunk_identity *ret_identity)
 {
     bool found;

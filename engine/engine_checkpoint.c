@@ -107,6 +107,9 @@ fail:
     return result;
 }
 
+/* So often a job that a shortage holds up is tried again. */
+#define CHECKPOINT_RETRY_NS UINT64_C(500000000)
+
 /* ---- the list ---- */
 
 int engine_checkpoint_insert(struct engine *engine, struct checkpoint *checkpoint)
@@ -305,6 +308,22 @@ out:
     return result;
 }
 
+/* The mark stands in the order of things already: a full disk, which the check before should have
+ * noticed, is waited out. */
+static int create_commit(struct engine *engine, const struct checkpoint *checkpoint)
+{
+    for (;;) {
+        int result = engine_commit(engine, checkpoint->record.sequence, true);
+
+        if (result == 0 || engine_latched(engine))
+            return result;
+        lock_acquire(&engine->checkpoint_lock);
+        lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
+                        clock_monotonic_ns() + CHECKPOINT_RETRY_NS);
+        lock_release(&engine->checkpoint_lock);
+    }
+}
+
 int engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
                              uint64_t *ret_id)
 {
@@ -325,9 +344,11 @@ int engine_checkpoint_create(struct engine *engine, struct slice name, struct sl
         return result;
     }
     blocking_enter();
-    result = create_barrier(engine, checkpoint);
+    result = engine_space_check(engine);
     if (result == 0)
-        result = engine_commit(engine, checkpoint->record.sequence, true);
+        result = create_barrier(engine, checkpoint);
+    if (result == 0)
+        result = create_commit(engine, checkpoint);
     lock_acquire(&engine->checkpoint_lock);
     if (result == 0) {
         if (checkpoint->state == CHECKPOINT_CREATING)
@@ -345,14 +366,33 @@ int engine_checkpoint_create(struct engine *engine, struct slice name, struct sl
 
 /* ---- materialisation ---- */
 
+/* Takes the reference over. */
+static void job_add_locked(struct engine *engine, struct checkpoint *checkpoint)
+{
+    invariant(!checkpoint->is_queued);
+    checkpoint->is_queued = true;
+    checkpoint->next_job = NULL;
+    *engine->jobs_tail = checkpoint;
+    engine->jobs_tail = &checkpoint->next_job;
+}
+
 void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoint)
 {
     lock_acquire(&engine->checkpoint_lock);
-    checkpoint->next_job = NULL;
-    *engine->jobs_tail = checkpoint_ref(checkpoint);
-    engine->jobs_tail = &checkpoint->next_job;
+    job_add_locked(engine, checkpoint_ref(checkpoint));
     pthread_cond_broadcast(&engine->checkpoint_changed);
     lock_release(&engine->checkpoint_lock);
+}
+
+/* It was deleted while a shortage held it up. install_lock held, so it stays as it is. */
+static bool was_deleted(struct engine *engine, const struct checkpoint *checkpoint)
+{
+    bool deleted;
+
+    lock_acquire(&engine->checkpoint_lock);
+    deleted = checkpoint->state == CHECKPOINT_DELETING;
+    lock_release(&engine->checkpoint_lock);
+    return deleted;
 }
 
 static int materialise_commit(struct engine *engine, struct checkpoint *checkpoint,
@@ -375,9 +415,9 @@ static int materialise_commit(struct engine *engine, struct checkpoint *checkpoi
     record.manifest_hash = numbers->manifest_hash;
     buffer_free(&record.plan);
     lock_acquire(&engine->install_lock);
-    result = manifest_commit(engine->manifest, &edit);
-    if (result < 0)
-        engine_latch(engine, result, "manifest");
+    result = was_deleted(engine, checkpoint) ? -ENOENT : manifest_commit(engine->manifest, &edit);
+    if (result < 0 && result != -ENOENT)
+        engine_failed(engine, result, "manifest");
     lock_release(&engine->install_lock);
     if (result == 0) {
         lock_acquire(&engine->checkpoint_lock);
@@ -391,22 +431,27 @@ static int materialise_commit(struct engine *engine, struct checkpoint *checkpoi
     return result;
 }
 
-static int materialise_files(struct engine *engine, const struct sealed_manifest *plan,
+static int materialise_files(struct engine *engine, const struct checkpoint *checkpoint,
                              const char *name, struct checkpoint_numbers *ret_numbers)
 {
+    const struct sealed_manifest *plan = checkpoint->plan;
     int is_there = checkpoint_files_prepare(engine->store, plan, name, ret_numbers);
     int result;
 
     if (is_there < 0)
         return is_there;
     lock_acquire(&engine->install_lock); /* renames of checkpoints sync the directory too */
-    result = checkpoint_files_publish(engine->store, plan, name, is_there > 0);
+    result = was_deleted(engine, checkpoint)
+                 ? -ENOENT
+                 : checkpoint_files_publish(engine->store, plan, name, is_there > 0);
     lock_release(&engine->install_lock);
     return result;
 }
 
+/* A shortage leaves it PENDING with an error, to be tried again. */
 static void materialise(struct engine *engine, struct checkpoint *checkpoint)
 {
+    bool again;
     struct checkpoint_numbers numbers = {0};
     struct engine_view *view;
     char name[256];
@@ -418,16 +463,22 @@ static void materialise(struct engine *engine, struct checkpoint *checkpoint)
     name[checkpoint->record.name.size] = '\0';
     lock_release(&engine->checkpoint_lock);
 
-    result = materialise_files(engine, checkpoint->plan, name, &numbers);
+    result = materialise_files(engine, checkpoint, name, &numbers);
     if (result == 0)
         result = materialise_commit(engine, checkpoint, &numbers);
-    else
-        log_error("snapshot %s could not be materialised: %s (it is tried again at the next mount)",
-                  name, error_text(result));
+    again = engine_can_retry(engine, result);
+    if (result < 0 && result != -ENOENT)
+        log_error("snapshot %s could not be materialised: %s (it is tried again %s)", name,
+                  error_text(result), again ? "when there is room" : "at the next mount");
 
     lock_acquire(&engine->checkpoint_lock);
+    if (checkpoint->state == CHECKPOINT_DELETING) {
+        lock_release(&engine->checkpoint_lock);
+        return;
+    }
     checkpoint->error = result;
-    checkpoint->state = result == 0 ? CHECKPOINT_READY : CHECKPOINT_FAILED;
+    if (!again)
+        checkpoint->state = result == 0 ? CHECKPOINT_READY : CHECKPOINT_FAILED;
     /* A failed one is still read through its view, which keeps its chunks. */
     view = result == 0 ? checkpoint->view : NULL;
     if (result == 0) {
@@ -462,7 +513,7 @@ static int delete_files(struct engine *engine, const struct checkpoint *checkpoi
     if (result == 0) {
         result = checkpoint_files_sync_deleted(store);
         if (result < 0)
-            engine_latch(engine, result, "deleting a checkpoint");
+            engine_failed(engine, result, "deleting a checkpoint");
     }
     lock_release(&engine->install_lock);
     if (result < 0)
@@ -482,45 +533,103 @@ static int finish_deletion(struct engine *engine, struct checkpoint *checkpoint)
     lock_acquire(&engine->install_lock);
     result = engine_latched(engine) ? ERROR_LATCHED : manifest_commit(engine->manifest, &edit);
     if (result < 0 && result != ERROR_LATCHED)
-        engine_latch(engine, result, "manifest");
+        engine_failed(engine, result, "manifest");
     lock_release(&engine->install_lock);
     return result;
 }
 
-static void run_job(struct engine *engine, struct checkpoint *checkpoint)
+/* true: to be run once more. */
+static bool run_job(struct engine *engine, struct checkpoint *checkpoint, bool is_deletion)
 {
-    enum checkpoint_state state;
+    bool again;
 
+    if (is_deletion) {
+        int result = finish_deletion(engine, checkpoint); /* if not now, at the next open */
+
+        engine_compaction_wake(engine); /* chunks may have become collectable */
+        return engine_can_retry(engine, result);
+    }
+    materialise(engine, checkpoint);
     lock_acquire(&engine->checkpoint_lock);
-    state = checkpoint->state;
+    again = checkpoint->state == CHECKPOINT_PENDING || checkpoint->state == CHECKPOINT_CREATING;
     lock_release(&engine->checkpoint_lock);
-    if (state == CHECKPOINT_DELETING) {
-        (void)finish_deletion(engine, checkpoint); /* else at the next open */
-        engine_compaction_wake(engine);            /* chunks may have become collectable */
-    } else {
-        materialise(engine, checkpoint);
+    return again;
+}
+
+/* The first job that no shortage holds up, or else the first; taken out. */
+static struct checkpoint *job_take_locked(struct engine *engine)
+{
+    struct checkpoint **link = &engine->jobs, *job;
+
+    while (*link != NULL && (*link)->error != 0)
+        link = &(*link)->next_job;
+    if (*link == NULL)
+        link = &engine->jobs;
+    job = *link;
+    *link = job->next_job;
+    if (*link == NULL)
+        engine->jobs_tail = link;
+    job->is_queued = false;
+    return job;
+}
+
+static bool all_jobs_are_held_up(const struct engine *engine)
+{
+    for (const struct checkpoint *job = engine->jobs; job != NULL; job = job->next_job)
+        if (job->error == 0)
+            return false;
+    return true;
+}
+
+/* One job; checkpoint_lock held before and after. */
+static void do_job_locked(struct engine *engine, struct checkpoint *job)
+{
+    bool is_deletion = job->state == CHECKPOINT_DELETING, again;
+
+    job->is_running = true;
+    lock_release(&engine->checkpoint_lock);
+    again = run_job(engine, job, is_deletion);
+    lock_acquire(&engine->checkpoint_lock);
+    job->is_running = false;
+    if (again) {
+        if (is_deletion)
+            job->error = -ENOSPC;
+        job_add_locked(engine, job);
+    }
+    pthread_cond_broadcast(&engine->checkpoint_changed);
+    if (!again) {
+        lock_release(&engine->checkpoint_lock);
+        checkpoint_unref(job);
+        lock_acquire(&engine->checkpoint_lock);
     }
 }
 
 void *engine_checkpoint_main(void *context)
 {
     struct engine *engine = context;
+    uint64_t retry_ns = 0;
 
     lock_acquire(&engine->checkpoint_lock);
     for (;;) {
-        struct checkpoint *job = engine->jobs;
-
-        if (job == NULL) {
+        if (all_jobs_are_held_up(engine)) {
             if (engine->checkpoint_stopping)
-                break;
-            lock_wait(&engine->checkpoint_lock, &engine->checkpoint_changed);
-            continue;
+                break; /* what a shortage holds up is for the next open */
+            if (engine->jobs == NULL) {
+                lock_wait(&engine->checkpoint_lock, &engine->checkpoint_changed);
+                continue;
+            }
+            if (clock_monotonic_ns() < retry_ns) {
+                lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed, retry_ns);
+                continue;
+            }
+            retry_ns = clock_monotonic_ns() + CHECKPOINT_RETRY_NS;
         }
-        engine->jobs = job->next_job;
-        if (engine->jobs == NULL)
-            engine->jobs_tail = &engine->jobs;
+        do_job_locked(engine, job_take_locked(engine));
+    }
+    while (engine->jobs != NULL) {
+        struct checkpoint *job = job_take_locked(engine);
+
         lock_release(&engine->checkpoint_lock);
-        run_job(engine, job);
         checkpoint_unref(job);
         lock_acquire(&engine->checkpoint_lock);
     }
@@ -536,7 +645,9 @@ static struct checkpoint *wait_locked(struct engine *engine, uint64_t id)
     struct checkpoint *checkpoint;
 
     while ((checkpoint = engine_checkpoint_find_locked(engine, id)) != NULL &&
-           checkpoint->state == CHECKPOINT_PENDING && !engine_latched(engine))
+           ((checkpoint->state == CHECKPOINT_PENDING && checkpoint->error == 0) ||
+            checkpoint->is_running) &&
+           !engine_latched(engine))
         lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
                         clock_monotonic_ns() + 100 * UINT64_C(1000000));
     return checkpoint;
@@ -552,7 +663,7 @@ int engine_checkpoint_wait(struct engine *engine, uint64_t id)
     checkpoint = wait_locked(engine, id);
     if (checkpoint == NULL)
         result = -ENOENT;
-    else if (checkpoint->state == CHECKPOINT_PENDING)
+    else if (checkpoint->state == CHECKPOINT_PENDING && checkpoint->error == 0)
         result = ERROR_LATCHED;
     else
         result = checkpoint->error;
@@ -560,9 +671,10 @@ int engine_checkpoint_wait(struct engine *engine, uint64_t id)
     return result;
 }
 
-/* A copy of the record of a checkpoint that is READY, for a change: 0, -ENOENT, its error. */
-static int change_begin(struct engine *engine, uint64_t id, struct manifest_checkpoint *ret_record,
-                        struct checkpoint **ret_checkpoint)
+/* A copy of the record of a checkpoint that is READY, for a change: 0, -ENOENT, its error. With
+ * `also_held_up` one that a shortage keeps from being made will do. */
+static int change_begin(struct engine *engine, uint64_t id, bool also_held_up,
+                        struct manifest_checkpoint *ret_record, struct checkpoint **ret_checkpoint)
 {
     struct checkpoint *checkpoint;
     int result;
@@ -576,7 +688,9 @@ static int change_begin(struct engine *engine, uint64_t id, struct manifest_chec
     checkpoint = wait_locked(engine, id);
     if (checkpoint == NULL) {
         result = -ENOENT;
-    } else if (checkpoint->state != CHECKPOINT_READY) {
+    } else if (checkpoint->state != CHECKPOINT_READY &&
+               !(also_held_up && checkpoint->state == CHECKPOINT_PENDING &&
+                 checkpoint->error != 0)) {
         result = checkpoint->error < 0 ? checkpoint->error : ERROR_LATCHED;
     } else {
         result = manifest_checkpoint_copy(&checkpoint->record, ret_record);
@@ -593,7 +707,7 @@ static int change_commit(struct engine *engine, const struct manifest_checkpoint
     int result = manifest_commit(engine->manifest, &edit);
 
     if (result < 0)
-        engine_latch(engine, result, "manifest");
+        engine_failed(engine, result, "manifest");
     return result;
 }
 
@@ -616,7 +730,7 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
     bool waits = false;
     int leases, result;
 
-    result = change_begin(engine, id, &record, &checkpoint);
+    result = change_begin(engine, id, true, &record, &checkpoint);
     if (result < 0)
         return result;
     record_name(&record, name);
@@ -640,8 +754,9 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
         /* Before the lock is free: whoever holds, deletes or renames next finds it gone. */
         lock_acquire(&engine->checkpoint_lock);
         checkpoint->state = CHECKPOINT_DELETING;
+        checkpoint->error = 0;
         checkpoint->deletion_waits = checkpoint->open_views > 0;
-        waits = checkpoint->deletion_waits;
+        waits = checkpoint->deletion_waits || checkpoint->is_queued;
         list_remove(engine, checkpoint);
         pthread_cond_broadcast(&engine->checkpoint_changed);
         lock_release(&engine->checkpoint_lock);
@@ -666,7 +781,7 @@ int engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice na
     int result = name_check(name);
 
     if (result == 0)
-        result = change_begin(engine, id, &record, &checkpoint);
+        result = change_begin(engine, id, false, &record, &checkpoint);
     if (result < 0)
         return result;
     record_name(&record, from);
@@ -692,6 +807,7 @@ int engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice na
         io_rename(engine->io, engine->store->checkpoints, from, engine->store->checkpoints, to);
     if (result == 0)
         result = io_sync(engine->io, engine->store->checkpoints, false);
+    /* The manifest says the new name already: the next start makes it true. */
     if (result < 0)
         engine_latch(engine, result, "renaming a checkpoint");
     lock_acquire(&engine->checkpoint_lock);
@@ -710,7 +826,7 @@ int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct sli
 {
     struct manifest_checkpoint record = {0};
     struct checkpoint *checkpoint = NULL;
-    int result = change_begin(engine, id, &record, &checkpoint);
+    int result = change_begin(engine, id, false, &record, &checkpoint);
 
     if (result < 0)
         return result;

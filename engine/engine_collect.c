@@ -322,6 +322,19 @@ static int forget_blobs_locked(struct engine *engine, struct obsolete **list)
     return result;
 }
 
+/* Nothing was done with them: they are still to be deleted. */
+static void put_back(struct engine *engine, struct obsolete *list)
+{
+    struct obsolete **tail = &list;
+
+    while (*tail != NULL)
+        tail = &(*tail)->next;
+    lock_acquire(&engine->view_lock);
+    *tail = engine->obsolete;
+    engine->obsolete = list;
+    lock_release(&engine->view_lock);
+}
+
 void engine_collect(struct engine *engine)
 {
     struct obsolete *list;
@@ -337,14 +350,16 @@ void engine_collect(struct engine *engine)
     lock_acquire(&engine->install_lock);
     drop_revived_tables(engine, &list);
     result = forget_blobs_locked(engine, &list);
+    if (result < 0) {
+        put_back(engine, list);
+        list = NULL;
+    }
     while (list != NULL) {
         struct obsolete *next = list->next;
 
-        if (result == 0) {
-            if (list->identity.kind == CHUNK_BLOB)
-                blob_reader_drop(engine->blob_reader, list->identity.id);
-            delete_file(engine, &list->identity);
-        }
+        if (list->identity.kind == CHUNK_BLOB)
+            blob_reader_drop(engine->blob_reader, list->identity.id);
+        delete_file(engine, &list->identity);
         free(list);
         list = next;
     }
@@ -422,8 +437,11 @@ static int adopt_link(struct engine *engine, struct engine_view *from, uint64_t 
         result = sync_chunk(engine, name);
     if (result == 0)
         result = catalogue_add(engine, &identity, 1);
-    if (result == 0)
+    if (result == 0) {
         result = engine_install_locked(engine, &edit, NULL, 0, NULL);
+        if (result < 0)
+            catalogue_remove(engine, id);
+    }
     return result;
 }
 

@@ -18,6 +18,9 @@
 #define COMMIT_PIECES_BYTES (64 * 1024)
 #define COMMIT_PIECES_MAX   64
 
+/* So often the log thread tries again what met a full disk. */
+#define LOG_RETRY_NS UINT64_C(200000000)
+
 struct fill *engine_fill_new(void)
 {
     return calloc(1, sizeof(struct fill));
@@ -74,8 +77,10 @@ int engine_wait_for_room_locked(struct engine *engine)
     while (!write_has_room(engine)) {
         if (engine_latched(engine))
             return ERROR_LATCHED;
-        if (engine->flush_starved)
-            return -ENOSPC;
+        if (engine->flush_starved != 0)
+            return engine->flush_starved;
+        if (engine->log_starved != 0)
+            return engine->log_starved;
         pthread_cond_signal(&engine->log_wanted);
         pthread_cond_signal(&engine->flush_wanted);
         lock_wait(&engine->write_lock, &engine->room);
@@ -268,17 +273,22 @@ static int leader_write_group(struct engine *engine, const struct fill *fill, bo
         return count;
     group.piece_count = (size_t)count;
     *ret_what = "write-ahead log";
-    return wal_write_group(engine->wal, &group, sync);
+    count = wal_write_group(engine->wal, &group, sync);
+    if (count < 0)
+        blob_writer_return_pieces(engine->blob_writer, pieces, (int)group.piece_count);
+    return count;
 }
 
+/* *ret_left: those that are not written, in order; NULL when all are. */
 static int leader_write_fills(struct engine *engine, struct fill *fills, bool sync,
-                              const char **ret_what)
+                              struct fill **ret_left, const char **ret_what)
 {
+    struct fill *fill = fills;
     bool synced = false;
     int result = 0;
 
     *ret_what = "write-ahead log";
-    for (struct fill *fill = fills; fill != NULL && result == 0; fill = fill->next) {
+    for (; fill != NULL; fill = fill->next) {
         if (fill->entries.size > 0) {
             synced = sync && fill->next == NULL;
             result = leader_write_group(engine, fill, synced, ret_what);
@@ -290,7 +300,10 @@ static int leader_write_fills(struct engine *engine, struct fill *fills, bool sy
             if (result == 0)
                 generation_set_segment(engine, fill->ended, segment);
         }
+        if (result < 0)
+            break;
     }
+    *ret_left = fill;
     if (result == 0 && sync && !synced)
         result = wal_sync(engine->wal);
     return result;
@@ -326,10 +339,46 @@ static uint64_t commit_position(struct engine *engine, bool sync)
                                 memory_order_acquire);
 }
 
+/* Part the fills before `left`: those that are done. */
+static struct fill *leader_cut_fills(struct fill *fills, struct fill *left)
+{
+    struct fill **link = &fills;
+
+    while (*link != left)
+        link = &(*link)->next;
+    *link = NULL;
+    return fills;
+}
+
+/* What a shortage left over goes first in the next round. */
+static void leader_put_back_locked(struct engine *engine, struct fill *left)
+{
+    struct fill **tail = &left->next;
+
+    while (*tail != NULL)
+        tail = &(*tail)->next;
+    *tail = engine->fills;
+    if (engine->fills == NULL)
+        engine->fills_tail = tail;
+    engine->fills = left;
+}
+
+/* The last record of `fills`, 0 when they have none. */
+static uint64_t leader_last_sequence(const struct fill *fills)
+{
+    uint64_t last = 0;
+
+    for (; fills != NULL; fills = fills->next)
+        if (fills->entries.size > 0)
+            last = fills->last_sequence;
+    return last;
+}
+
 /* One round as the leader; write_lock held before and after, nobody else leads. */
 static int lead_once_locked(struct engine *engine, bool sync)
 {
-    struct fill *fills, *spare;
+    struct fill *fills, *left, *spare;
+    bool can_retry = false;
     uint64_t taken_sequence;
     const char *what;
     size_t bytes;
@@ -342,12 +391,23 @@ static int lead_once_locked(struct engine *engine, bool sync)
                                                      : engine->fill->first_sequence - 1;
     lock_release(&engine->write_lock);
 
-    result = leader_write_fills(engine, fills, sync, &what);
-    if (result < 0)
-        engine_latch(engine, result, what);
+    result = leader_write_fills(engine, fills, sync, &left, &what);
+    if (result < 0) {
+        can_retry = engine_can_retry(engine, result);
+        if (can_retry)
+            fills = leader_cut_fills(fills, left);
+        else
+            engine_latch(engine, result, what);
+        taken_sequence = leader_last_sequence(fills);
+    }
     bytes = leader_free_fills(fills, &spare);
 
     lock_acquire(&engine->write_lock);
+    engine->log_starved = can_retry ? result : 0;
+    if (can_retry && left != NULL)
+        leader_put_back_locked(engine, left);
+    if (can_retry && taken_sequence > engine->written_sequence)
+        atomic_store_explicit(&engine->written_sequence, taken_sequence, memory_order_release);
     if (result == 0) {
         atomic_store_explicit(&engine->written_sequence, taken_sequence, memory_order_release);
         if (sync)
@@ -427,7 +487,7 @@ void *engine_log_main(void *context)
 {
     struct engine *engine = context;
     uint64_t window_ns = (uint64_t)engine->options.sync_window_ms * 1000000;
-    uint64_t due = clock_monotonic_ns() + window_ns;
+    uint64_t due = clock_monotonic_ns() + window_ns, retry_ns = 0;
 
     lock_acquire(&engine->write_lock);
     while (!engine->stopping) {
@@ -441,6 +501,11 @@ void *engine_log_main(void *context)
             lock_wait(&engine->write_lock, &engine->log_wanted);
             continue;
         }
+        if (engine->log_starved != 0 && now < retry_ns) {
+            lock_wait_until(&engine->write_lock, &engine->log_wanted, retry_ns);
+            continue;
+        }
+        retry_ns = now + LOG_RETRY_NS;
         if (window)
             due = now + window_ns;
         if (full || (window && !idle)) {

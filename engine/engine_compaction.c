@@ -289,9 +289,12 @@ static int compaction_install(struct output *output, struct chunk_identity *seal
         };
         lock_acquire(&engine->install_lock);
         result = catalogue_add(engine, sealed, sealed_count);
-        if (result == 0)
+        if (result == 0) {
             result =
                 engine_install_locked(engine, &edit, output->tables, output->table_count, NULL);
+            if (result < 0)
+                catalogue_remove_all(engine, sealed, sealed_count);
+        }
         lock_release(&engine->install_lock);
     }
     for (size_t i = 0; add != NULL && i < output->table_count; i++)
@@ -308,6 +311,23 @@ static int compaction_seal_blobs(struct output *output, struct chunk_identity **
         return 0;
     (void)blob_writer_roll(output->blobs);
     return blob_writer_seal(output->blobs, UINT64_MAX, ret_sealed, ret_count);
+}
+
+/* Data that was moved for nothing: on a full disk each attempt would leave more of it. */
+static void compaction_discard_blobs(struct output *output, const struct chunk_identity *sealed,
+                                     size_t count)
+{
+    struct engine *engine = output->engine;
+
+    if (output->blobs == NULL || engine_latched(engine))
+        return; /* what a failed commit says is not known before the next start */
+    blob_writer_abandon(output->blobs);
+    for (size_t i = 0; i < count; i++) {
+        char name[CHUNK_NAME_SIZE];
+
+        chunk_name(name, &sealed[i]);
+        (void)io_unlink(engine->io, engine->store->chunks, name);
+    }
 }
 
 static void compaction_obsolete_inputs(struct engine *engine, const struct compaction *compaction)
@@ -389,6 +409,7 @@ static int compaction_run(struct engine *engine, const struct compaction *compac
         /* Nothing refers to the outputs: their files go at once. */
         for (size_t i = 0; i < output.table_count; i++)
             engine_obsolete_table(engine, &output.tables[i]->meta.identity);
+        compaction_discard_blobs(&output, sealed, sealed_count);
     }
     engine_view_release(view);
     table_writer_free(output.writer);
@@ -514,7 +535,7 @@ static bool compaction_is_write_error(int result)
 {
     return result < 0 && result != ERROR_LATCHED && result != ERROR_CORRUPT &&
            result != ERROR_TRUNCATED && result != ERROR_MISSING_CHUNK && result != ERROR_FOREIGN &&
-           result != -ENOMEM && result != -ENOSPC && result != -EMFILE && result != -ENFILE;
+           !error_is_shortage(result);
 }
 
 void *engine_compaction_main(void *context)

@@ -143,7 +143,7 @@ int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
         result = manifest_commit(engine->manifest, edit);
     edit->scalars = NULL;
     if (result < 0) {
-        engine_latch(engine, result, "manifest");
+        engine_failed(engine, result, "manifest");
         goto out;
     }
     /* From here on the manifest says so: what cannot be published in memory may not go on. */
@@ -157,9 +157,11 @@ out:
 
 /* ---- one generation ---- */
 
-static int flush_install(struct engine *engine, struct generation *generation,
-                         struct table_meta *meta, bool has_table)
+/* May be tried again after a shortage: what it changed in memory is as it was then. */
+static int flush_install(struct engine *engine, struct generation *generation)
 {
+    bool has_table = generation->has_table;
+    struct table_meta meta = {0};
     struct manifest_table added = {.level = 0};
     struct manifest_edit edit = {0};
     struct manifest_checkpoint record = {0};
@@ -169,6 +171,7 @@ static int flush_install(struct engine *engine, struct generation *generation,
     struct sealed_manifest *plan = NULL;
     size_t sealed_count = 0;
     uint64_t old_segment, old_sequence;
+    bool catalogued = false;
     int result;
 
     lock_acquire(&engine->install_lock);
@@ -177,19 +180,22 @@ static int flush_install(struct engine *engine, struct generation *generation,
     result =
         blob_writer_seal(engine->blob_writer, generation->blob_last_id, &sealed, &sealed_count);
     if (result < 0) {
-        engine_latch(engine, result, "sealing a blob chunk");
+        engine_failed(engine, result, "sealing a blob chunk");
         goto out;
     }
     result = catalogue_add(engine, sealed, sealed_count);
     if (result < 0)
         goto out;
+    catalogued = true;
     edit.add_blobs = sealed;
     edit.add_blob_count = sealed_count;
     if (has_table) {
         added.order = engine->next_order++;
-        result = table_meta_copy(meta, &added.meta);
+        result = table_meta_copy(&generation->meta, &added.meta);
+        if (result == 0)
+            result = table_meta_copy(&generation->meta, &meta);
         if (result == 0) {
-            table = version_table_new(&engine->source, 0, added.order, meta);
+            table = version_table_new(&engine->source, 0, added.order, &meta);
             result = table != NULL ? 0 : -ENOMEM;
         }
         if (result < 0)
@@ -231,7 +237,10 @@ static int flush_install(struct engine *engine, struct generation *generation,
         plan = NULL;
     }
 out:
+    if (result < 0 && catalogued)
+        catalogue_remove_all(engine, sealed, sealed_count);
     lock_release(&engine->install_lock);
+    table_meta_free(&meta);
     version_unref(after);
     version_table_unref(table);
     manifest_checkpoint_free(&record);
@@ -241,53 +250,21 @@ out:
     return result;
 }
 
-/* A full disk is no reason to latch: deletions may make room. Until then writers are told -ENOSPC.
- */
-static int write_table_with_space(struct engine *engine, struct memtable *memtable,
-                                  struct table_meta *ret_meta)
-{
-    bool warned = false;
-
-    for (;;) {
-        int result = engine_write_table(engine, memtable, ret_meta);
-        bool stopping;
-
-        lock_acquire(&engine->write_lock);
-        engine->flush_starved = result == -ENOSPC;
-        stopping = engine->stopping || engine_latched(engine);
-        if (engine->flush_starved) {
-            pthread_cond_broadcast(&engine->room);
-            if (!stopping)
-                lock_wait_until(&engine->write_lock, &engine->flush_wanted,
-                                clock_monotonic_ns() + FLUSH_RETRY_NS);
-        }
-        lock_release(&engine->write_lock);
-        if (result != -ENOSPC || stopping)
-            return result;
-        if (!warned)
-            log_warning("store %s: no space to write a table; waiting for some", engine->path);
-        warned = true;
-        engine_collect(engine);
-    }
-}
-
+/* One attempt; what it has done is not done again by the next. */
 static int flush_generation(struct engine *engine, struct generation *generation)
 {
-    struct table_meta meta = {0};
-    int has_table, result;
+    int result;
 
     /* The log goes past this generation first, so that its segments can be retired; that also
      * keeps the order "log before tables". */
     result = engine_commit_generation(engine, generation);
-    if (result < 0)
-        return result;
-    has_table = write_table_with_space(engine, generation->memtable, &meta);
-    if (has_table < 0) {
-        engine_latch(engine, has_table, "writing a table");
-        return has_table;
+    if (result == 0 && !generation->is_written) {
+        result = engine_write_table(engine, generation->memtable, &generation->meta);
+        generation->is_written = result >= 0;
+        generation->has_table = result > 0;
     }
-    result = flush_install(engine, generation, &meta, has_table > 0);
-    table_meta_free(&meta);
+    if (result >= 0)
+        result = flush_install(engine, generation);
     if (result < 0)
         return result;
     engine_commit_enter(engine);
@@ -300,6 +277,20 @@ static int flush_generation(struct engine *engine, struct generation *generation
     return 0;
 }
 
+/* A full disk is no reason to latch: deletions may make room. Until then writers that would have to
+ * wait are told so. write_lock held before and after. */
+static void flush_wait_out_locked(struct engine *engine, int shortage)
+{
+    if (engine->flush_starved == 0)
+        log_warning("store %s: flush: %s; it is tried again", engine->path, error_text(shortage));
+    engine->flush_starved = shortage;
+    pthread_cond_broadcast(&engine->room);
+    pthread_cond_broadcast(&engine->flush_wanted);
+    if (!engine->stopping)
+        lock_wait_until(&engine->write_lock, &engine->flush_wanted,
+                        clock_monotonic_ns() + FLUSH_RETRY_NS);
+}
+
 void *engine_flush_main(void *context)
 {
     struct engine *engine = context;
@@ -307,9 +298,11 @@ void *engine_flush_main(void *context)
     lock_acquire(&engine->write_lock);
     for (;;) {
         struct generation *generation = engine->generations;
+        bool can_retry;
         int result;
 
-        if (generation == NULL || engine_latched(engine)) {
+        if (generation == NULL || engine_latched(engine) ||
+            (engine->stopping && engine->flush_starved != 0)) {
             if (engine->stopping)
                 break;
             lock_wait(&engine->write_lock, &engine->flush_wanted);
@@ -319,10 +312,15 @@ void *engine_flush_main(void *context)
         result = flush_generation(engine, generation);
         if (result == 0 && generation->checkpoint != NULL)
             engine_checkpoint_queue(engine, generation->checkpoint);
-        if (result == 0)
-            engine_collect(engine);
+        engine_collect(engine);
         engine_compaction_wake(engine);
+        can_retry = engine_can_retry(engine, result);
         lock_acquire(&engine->write_lock);
+        if (can_retry) {
+            flush_wait_out_locked(engine, result);
+            continue;
+        }
+        engine->flush_starved = 0;
         if (result < 0) {
             engine_latch(engine, result, "flush");
             engine_wake_locked(engine);
@@ -336,6 +334,7 @@ void *engine_flush_main(void *context)
         pthread_cond_broadcast(&engine->flush_wanted);
         pthread_cond_broadcast(&engine->room);
         memtable_unref(generation->memtable);
+        table_meta_free(&generation->meta);
         checkpoint_unref(generation->checkpoint);
         free(generation);
     }
@@ -357,6 +356,8 @@ int engine_flush(struct engine *engine)
     while (result == 0 && engine->generations != NULL && engine->flushed_sequence < wanted) {
         if (engine_latched(engine))
             result = ERROR_LATCHED;
+        else if (engine->flush_starved != 0)
+            result = engine->flush_starved;
         else
             lock_wait(&engine->write_lock, &engine->flush_wanted);
     }

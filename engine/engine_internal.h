@@ -53,6 +53,8 @@ struct checkpoint {
     struct checkpoint *next_job;  /* queue of the checkpoint thread */
     uint32_t open_views;          /* views that read its directory: its files stay until 0 */
     bool deletion_waits;          /* for them */
+    bool is_queued;               /* a job of the checkpoint thread */
+    bool is_running;              /* the checkpoint thread is at it */
 };
 
 /* A frozen memtable and what goes with it; owned by the queue, then by the flush thread. */
@@ -63,6 +65,11 @@ struct generation {
     uint64_t next_segment; /* where the log goes on after it; 0: not rolled yet; write_lock */
     struct checkpoint *checkpoint; /* to be made of the state at its end; a reference, or NULL */
     struct generation *next;
+
+    /* The flush thread's: what an attempt has done that met a shortage later. */
+    bool is_written;
+    bool has_table;
+    struct table_meta meta;
 };
 
 /* Log entries on their way to the WAL. */
@@ -177,7 +184,8 @@ struct engine {
     atomic_ullong next_chunk_id;
     atomic_llong space_left;        /* estimate of what the disk has for us */
     atomic_ullong space_checked_ns; /* when it was asked last */
-    bool flush_starved;             /* write_lock: the flush thread waits for space */
+    int flush_starved; /* write_lock: the shortage that the flush thread waits out, or 0 */
+    int log_starved;   /* write_lock: the same of the log */
     struct adopted *adopted;        /* install_lock */
     size_t adopted_count, adopted_capacity;
 
@@ -214,6 +222,10 @@ struct engine {
 /* Latch: the first reason wins; logs once; wakes everybody. Returns `error`. */
 int engine_latch(struct engine *engine, int error, const char *what);
 bool engine_latched(const struct engine *engine);
+/* Of a change that failed with `error`: latch, unless it was a shortage that left the log, the blob
+ * writer and the manifest as they were. Returns `error`. */
+int engine_failed(struct engine *engine, int error, const char *what);
+bool engine_can_retry(struct engine *engine, int error);
 /* Wake every waiter of write_lock (held), after a latch or to stop. */
 void engine_wake_locked(struct engine *engine);
 
@@ -255,6 +267,9 @@ int engine_space_take(struct engine *engine, uint64_t size_bytes);
 /* engine_catalogue.c */
 int catalogue_add(struct engine *engine, const struct chunk_identity *identities, size_t count);
 void catalogue_remove(struct engine *engine, uint64_t id);
+/* What the manifest did not come to know of after all. */
+void catalogue_remove_all(struct engine *engine, const struct chunk_identity *identities,
+                          size_t count);
 bool catalogue_find(struct engine *engine, uint64_t id, struct chunk_identity *ret_identity);
 /* A copy of all; the caller frees. */
 int catalogue_copy(struct engine *engine, struct chunk_identity **ret_all, size_t *ret_count);
@@ -268,7 +283,7 @@ int engine_write_table(struct engine *engine, struct memtable *memtable,
 /* Scalars as they are now; install_lock held. */
 void engine_scalars_locked(struct engine *engine, struct manifest_scalars *ret_scalars);
 /* Commit an edit (scalars are filled in) and publish the version that goes with it; install_lock
- * held. `drop` (may be NULL) is the memtable that became part of the tables. A failure latches. */
+ * held. `drop` (may be NULL) is the memtable that became part of the tables. A failure latches, unless it is a shortage. */
 int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
                           struct version_table *const *add, size_t add_count,
                           struct memtable *drop);

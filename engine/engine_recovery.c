@@ -764,7 +764,7 @@ static int recover_steps(struct recovery *recovery)
         lock_release(&engine->install_lock);
     }
     if (result == 0)
-        result = wal_delete_below(engine->io, engine->store->wal, new_segment);
+        result = wal_delete_below(engine->io, engine->store->wal, engine->store->tmp, new_segment);
     if (result == 0)
         delete_orphans(recovery);
     return result;

@@ -230,7 +230,10 @@ static int install(struct rollback *rollback)
         .add_blobs = rollback->blobs,
         .add_blob_count = rollback->blob_count,
     };
-    return engine_install_locked(engine, &edit, rollback->tables, rollback->table_count, NULL);
+    result = engine_install_locked(engine, &edit, rollback->tables, rollback->table_count, NULL);
+    if (result < 0)
+        catalogue_remove_all(engine, rollback->blobs, rollback->blob_count);
+    return result;
 }
 
 /* Tables of the old version that the new one has not; install_lock held. */

@@ -783,6 +783,16 @@ static int statistics_of_log(struct manifest_transaction *transaction, void *con
     return error;
 }
 
+bool manifest_is_poisoned(struct manifest *manifest)
+{
+    bool poisoned;
+
+    lock_acquire(&manifest->lock);
+    poisoned = manifest->poisoned;
+    lock_release(&manifest->lock);
+    return poisoned;
+}
+
 void manifest_get_statistics(struct manifest *manifest, struct manifest_statistics *ret)
 {
     struct manifest_statistics bounds = {0};

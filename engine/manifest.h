@@ -156,6 +156,9 @@ typedef int manifest_lease_callback(void *context, struct slice owner, uint64_t 
 int manifest_lease_each(struct manifest *manifest, uint64_t checkpoint_id, uint64_t now_s,
                         manifest_lease_callback *callback, void *context);
 
+/* A commit failed half-way: there will be no other. */
+bool manifest_is_poisoned(struct manifest *manifest);
+
 struct manifest_statistics {
     uint64_t commits, map_size_bytes, used_bytes, map_growths;
     uint64_t change_log_first, change_log_last; /* entries kept; first = last + 1: none */

@@ -319,8 +319,9 @@ int version_build(const struct version *base, const uint64_t *remove, size_t rem
     uint64_t *sorted = malloc((remove_count + 1) * sizeof *sorted);
     int error = -ENOMEM;
 
-    if (version && sorted) {
+    if (version)
         atomic_init(&version->references, 1);
+    if (version && sorted) {
         if (remove_count > 0) {
             memcpy(sorted, remove, remove_count * sizeof *sorted);
             qsort(sorted, remove_count, sizeof *sorted, compare_ids);

@@ -96,7 +96,7 @@ static void list_free(struct io *io, struct segment_list *list)
         wal_segment_free(io, segment);
 }
 
-static int latched_error(struct wal *wal)
+int wal_error(struct wal *wal)
 {
     int error;
 
@@ -119,13 +119,6 @@ static int latch(struct wal *wal, int error)
 
 /* ---- segments ---- */
 
-/* What another attempt may cure, because nothing that was acknowledged hangs on it. */
-static bool is_shortage(int error)
-{
-    return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM || error == -EMFILE ||
-           error == -ENFILE;
-}
-
 /* Lock held and state SPARE_MAKING, set by the caller; released while the disk works. A number
  * whose making failed is not used again: what is left of it stays without groups. */
 static int make_segment(struct wal *wal, struct wal_segment **ret_segment)
@@ -142,7 +135,7 @@ static int make_segment(struct wal *wal, struct wal_segment **ret_segment)
     lock_release(&wal->lock);
     error = wal_segment_make(&wal->segment_options, number, retired, ret_segment, &was_recycled,
                              &sync_failed);
-    if (error < 0 && (sync_failed || !is_shortage(error)))
+    if (error < 0 && (sync_failed || !error_is_shortage(error)))
         (void)latch(wal, error);
     lock_acquire(&wal->lock);
     if (error == 0) {
@@ -242,7 +235,7 @@ static int next_segment(struct wal *wal)
 
 int wal_roll(struct wal *wal, uint64_t *ret_segment)
 {
-    int error = latched_error(wal);
+    int error = wal_error(wal);
 
     if (error < 0)
         return error;
@@ -405,8 +398,9 @@ static int write_group(struct wal *wal, const struct wal_group *group, uint64_t 
     encode_group(wal, group, body_size, wal->buffer + kept);
     memset(wal->buffer + group_end, 0, size - group_end);
     error = io_write(wal->segment_options.io, wal->current->file, wal->buffer, size, offset - kept);
+    /* What a full disk cut off is a torn end like any other; the next group is written over it. */
     if (error < 0)
-        return latch(wal, error);
+        return error_is_shortage(error) ? error : latch(wal, error);
     if (next_kept > 0)
         memmove(wal->buffer, wal->buffer + used - next_kept, next_kept);
     wal->last_sequence = group->last_sequence;
@@ -434,7 +428,7 @@ static bool fits(const struct wal *wal, uint64_t size)
 int wal_write_group(struct wal *wal, const struct wal_group *group, bool sync)
 {
     uint64_t body_size;
-    int error = latched_error(wal);
+    int error = wal_error(wal);
 
     if (error == 0)
         error = wal_group_body_size(group, &body_size);
@@ -456,7 +450,7 @@ int wal_write_group(struct wal *wal, const struct wal_group *group, bool sync)
 int wal_sync(struct wal *wal)
 {
     uint64_t target = written_offset(wal);
-    int error = latched_error(wal);
+    int error = wal_error(wal);
 
     if (error < 0)
         return error;

@@ -17,9 +17,8 @@
  *             synced is not a torn tail: wal_replay() returns ERROR_CORRUPT and recovers nothing
  *             beyond it silently.
  * Errors:     the first write or sync error is kept and returned by every later call (P6). Not kept
- *             is a shortage (-ENOSPC, -EDQUOT, -ENOMEM, -EMFILE, -ENFILE) met while a segment is
- *             made, or memory is got, for a group of which nothing was written yet: the call may be
- *             repeated.
+ *             is a shortage (error_is_shortage()) met by anything but a sync: the group does not
+ *             count as written, and the call may be repeated, with this group or with another.
  * Threads:    wal_write_group, wal_roll and wal_retire: one caller at a time (the commit leader
  *             holds the right); statistics from any thread. A spare segment is prepared ahead by
  *             wal_prepare_spare(), from any one thread.
@@ -85,6 +84,9 @@ int wal_retire(struct wal *wal, uint64_t segment);
 /* Make the next segment (create and zero-fill, or recycle) ahead of need, at any time. */
 int wal_prepare_spare(struct wal *wal);
 
+/* The error that is kept, or 0. */
+int wal_error(struct wal *wal);
+
 struct wal_statistics {
     uint64_t groups, bytes, syncs, segments_created, segments_recycled;
     uint64_t segment;        /* number of the present segment */
@@ -126,7 +128,10 @@ int wal_replay(struct io *io, struct io_file *directory, const uint8_t *store_uu
                uint64_t first_segment, const struct wal_replay_callbacks *callbacks,
                struct wal_replay_result *ret_result);
 
-/* Delete all segments below `segment`, spares included (after recovery). */
-int wal_delete_below(struct io *io, struct io_file *directory, uint64_t segment);
+/* Delete all segments below `segment`, spares included (after recovery). On a file system without a
+ * journal the name of a segment deleted before may have come back, for whatever has its inode now:
+ * a directory is moved to `trash`, which is swept. */
+int wal_delete_below(struct io *io, struct io_file *directory, struct io_file *trash,
+                     uint64_t segment);
 
 #endif

@@ -87,13 +87,27 @@ static int list_segments(struct io *io, struct io_file *directory, struct number
     return error;
 }
 
-int wal_delete_below(struct io *io, struct io_file *directory, uint64_t segment)
+static int delete_name(struct io *io, struct io_file *directory, struct io_file *trash,
+                       uint64_t number)
+{
+    char name[WAL_NAME_SIZE];
+    int error = wal_segment_unlink(io, directory, number);
+
+    if (error != -EISDIR)
+        return error;
+    wal_segment_name(name, number);
+    log_warning("write-ahead log: %s has become a directory; moved to tmp/", name);
+    return io_rename(io, directory, name, trash, name);
+}
+
+int wal_delete_below(struct io *io, struct io_file *directory, struct io_file *trash,
+                     uint64_t segment)
 {
     struct number_list list = {0};
     int error = list_segments(io, directory, &list);
 
     for (size_t i = 0; error == 0 && i < list.count && list.numbers[i] < segment; i++)
-        error = wal_segment_unlink(io, directory, list.numbers[i]);
+        error = delete_name(io, directory, trash, list.numbers[i]);
     free(list.numbers);
     return error;
 }

@@ -10,6 +10,9 @@
 #ifndef VARVE_ENGINE_BASE_ERROR_H
 #define VARVE_ENGINE_BASE_ERROR_H
 
+#include <errno.h>
+#include <stdbool.h>
+
 /* Name, distance from ERROR_BASE, errno parent, words. The list is the single source. */
 #define ERROR_LIST(X)                                                                              \
     X(ERROR_CORRUPT, 1, EIO, "checksum or structure does not match")                               \
@@ -38,6 +41,14 @@ enum error_code {
 
 /* The negative errno of any error value (itself, or a private code's parent); 0 stays 0. */
 int error_errno(int error);
+
+/* Something ran out (space, memory, descriptors) before anything was done: the same call may succeed
+ * later. Not of a sync, after which nothing is known. */
+static inline bool error_is_shortage(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM || error == -EMFILE ||
+           error == -ENFILE;
+}
 
 /* Words for any error value, static or thread-local; never NULL. */
 const char *error_text(int error);

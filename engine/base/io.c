@@ -414,18 +414,25 @@ int io_write(struct io *io, struct io_file *file, const void *data, size_t size,
 
 /* ---- durability and attributes ---- */
 
+/* After a sync that failed nothing is known of what it covered: no error of it may look like a
+ * shortage, which is tried again. */
+static int sync_error(int error)
+{
+    return error_is_shortage(error) ? -EIO : error;
+}
+
 int io_sync(struct io *io, struct io_file *file, bool data_only)
 {
     blocking_enter();
     count(&io->counters.syncs, 1);
-    return count_error(io, io->ops->sync(io, file, data_only));
+    return count_error(io, sync_error(io->ops->sync(io, file, data_only)));
 }
 
 int io_sync_filesystem(struct io *io, struct io_file *file)
 {
     blocking_enter();
     count(&io->counters.syncs, 1);
-    return count_error(io, io->ops->sync_filesystem(io, file));
+    return count_error(io, sync_error(io->ops->sync_filesystem(io, file)));
 }
 
 int io_truncate(struct io *io, struct io_file *file, uint64_t size)

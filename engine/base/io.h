@@ -132,7 +132,8 @@ int io_read_batch(struct io *io, struct io_read *reads, size_t count);
  * write that stopped inside a block writes that block again from its start.) */
 int io_write(struct io *io, struct io_file *file, const void *data, size_t size, uint64_t offset);
 
-/* fdatasync or fsync; of a directory, its names. Never retried by anyone after an error. */
+/* fdatasync or fsync; of a directory, its names. Never retried by anyone after an error, and so
+ * never a shortage: -EIO where the system said that. */
 int io_sync(struct io *io, struct io_file *file, bool data_only);
 
 /* syncfs of the file system that holds `file`. */

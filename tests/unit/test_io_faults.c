@@ -326,11 +326,14 @@ static void r15_sync_is_never_tried_again(void **state)
     struct fault_io *fault = &fixture->fault;
 
     for (unsigned i = 0; i < sizeof results / sizeof *results; i++) {
+        /* What looks like a shortage might be tried again by a caller. */
+        int expected = results[i] == -ENOSPC ? -EIO : results[i];
+
         fault->sync_result = results[i];
         fault->syncs = 0;
-        assert_int_equal(io_sync(fixture->io, fixture->buffered, true), results[i]);
+        assert_int_equal(io_sync(fixture->io, fixture->buffered, true), expected);
         assert_int_equal(fault->syncs, 1);
-        assert_int_equal(io_sync_filesystem(fixture->io, fixture->buffered), results[i]);
+        assert_int_equal(io_sync_filesystem(fixture->io, fixture->buffered), expected);
         assert_int_equal(fault->syncs, 2);
     }
 }

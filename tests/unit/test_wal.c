@@ -846,7 +846,7 @@ static void r44_missing_segments_and_sequence_gaps_are_corruption(void **state)
     assert_replays(&fixture, 3, 5, 7);
 
     /* A gap between two starts: each is whole, the numbers do not continue. */
-    assert_int_equal(wal_delete_below(fixture.disk.io, fixture.disk.root, 3), 0);
+    assert_int_equal(wal_delete_below(fixture.disk.io, fixture.disk.root, fixture.disk.root, 3), 0);
     wal = open_wal(&fixture, 4);
     assert_int_equal(write_batch(wal, 8, 10, true), 0);
     wal_close(wal);
@@ -971,7 +971,7 @@ static void segments_below_a_number_are_deleted_and_nothing_else(void **state)
     test_file_write(stranger, "x", 1);
     for (uint64_t i = 1; i < 8; i++)
         segment_write(&fixture, i * 0x11, "", 0);
-    assert_int_equal(wal_delete_below(fixture.disk.io, fixture.disk.root, 0x44), 0);
+    assert_int_equal(wal_delete_below(fixture.disk.io, fixture.disk.root, fixture.disk.root, 0x44), 0);
     for (uint64_t i = 1; i < 8; i++)
         assert_int_equal(segment_exists(&fixture, i * 0x11), i >= 4);
     assert_int_equal(remove(stranger), 0);
