@@ -15,8 +15,8 @@
 #define LL_READ_AHEAD_KB_DEFAULT 1024
 
 enum ll_transport_choice {
-    LL_TRANSPORT_AUTO, /* rings where the kernel has them switched on; the default */
-    LL_TRANSPORT_DEVICE,
+    LL_TRANSPORT_DEVICE, /* the default */
+    LL_TRANSPORT_AUTO,   /* rings where the kernel has them switched on */
     LL_TRANSPORT_RINGS, /* switch them on */
 };
 

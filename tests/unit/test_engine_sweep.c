@@ -296,8 +296,7 @@ static void sweep_shortage(enum fault_call call, int error, bool for_ever)
             (void)engine_flush(sweep.load.engine);
         sweep.load.first_error = 0;
         if (sweep.load.checkpoint != 0)
-            assert_int_equal(
-                engine_checkpoint_delete(sweep.load.engine, sweep.load.checkpoint), 0);
+            assert_int_equal(engine_checkpoint_delete(sweep.load.engine, sweep.load.checkpoint), 0);
         sweep.load.checkpoint = 0;
         assert_int_equal(write_next(&sweep.load), 0);
         assert_int_equal(sync_all(&sweep.load), 0);
