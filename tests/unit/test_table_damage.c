@@ -464,9 +464,12 @@ static int64_t failing_write(struct io *io, struct io_file *file, const void *da
     return REAL(io)->ops->write(REAL(io), file, data, size, offset);
 }
 
+/* The I/O seam never lets a sync fail for want of space (io.h): it says -EIO then. */
 static int failing_sync(struct io *io, struct io_file *file, bool data_only)
 {
-    return must_fail(io) ? FAIL(io) : REAL(io)->ops->sync(REAL(io), file, data_only);
+    if (must_fail(io))
+        return ((struct failing_io *)io)->error = -EIO;
+    return REAL(io)->ops->sync(REAL(io), file, data_only);
 }
 
 static int failing_truncate(struct io *io, struct io_file *file, uint64_t size)
