@@ -29,6 +29,7 @@
 #include "engine/base/log.h"
 #include "engine/base/scratch.h"
 #include "engine/blob_files.h"
+#include "engine/chunk_hash.h"
 
 #define BATCH_ITEMS_MAX ((size_t)64)
 #define BATCH_BYTES_MAX ((uint64_t)1024 * 1024)
@@ -37,8 +38,6 @@
 
 /* Bytes between two ranges that are cheaper to read than to skip: what aligns a frame. */
 #define GAP_SIZE_MAX BLOB_BLOCK_SIZE
-
-#define VERIFY_SIZE ((size_t)2 * 1024 * 1024)
 
 struct blob_reader {
     struct blob_reader_options options;
@@ -486,38 +485,6 @@ static int compare_trailer(const uint8_t *bytes, const struct chunk_identity *id
     return 0;
 }
 
-/* Direct: what is read once, to the end, should not push anything out of memory. */
-static int hash_content(struct blob_reader *reader, const char *name, uint64_t size,
-                        struct checksum128 *ret_hash)
-{
-    struct io *io = reader->options.io;
-    struct checksum_stream *stream = checksum_stream_new();
-    uint8_t *data = io_allocate_aligned(VERIFY_SIZE);
-    struct io_file *file = NULL;
-    int error = stream != NULL && data != NULL ? 0 : -ENOMEM;
-
-    if (error == 0)
-        error = io_open(io, reader->options.chunk_directory, name, IO_OPEN_READ | IO_OPEN_DIRECT, 0,
-                        &file);
-    for (uint64_t at = 0; error == 0 && at < size; at += VERIFY_SIZE) {
-        size_t part = size - at < VERIFY_SIZE ? (size_t)(size - at) : VERIFY_SIZE;
-        int64_t count = io_read(io, file, data, VERIFY_SIZE, at);
-
-        if (count < 0)
-            error = (int)count;
-        else if ((uint64_t)count < part)
-            error = ERROR_TRUNCATED;
-        else
-            checksum_stream_update(stream, data, part);
-    }
-    if (error == 0)
-        *ret_hash = checksum_stream_digest(stream);
-    io_close(io, file);
-    checksum_stream_free(stream);
-    free(data);
-    return error;
-}
-
 int blob_reader_verify(struct blob_reader *reader, const struct chunk_identity *identity)
 {
     uint8_t trailer[CHUNK_TRAILER_SIZE];
@@ -534,7 +501,8 @@ int blob_reader_verify(struct blob_reader *reader, const struct chunk_identity *
     if (error < 0)
         return error; /* logged there */
     chunk_name(name, identity);
-    error = hash_content(reader, name, content_size, &hash);
+    error = chunk_hash_file(reader->options.io, reader->options.chunk_directory, name, content_size,
+                            &hash);
     if (error == 0)
         error = io_read_exact(reader->options.io, file, trailer, sizeof trailer, content_size);
     if (error == 0)

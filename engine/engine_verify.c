@@ -8,9 +8,8 @@
 #include <stdlib.h>
 
 #include "engine/base/error.h"
+#include "engine/chunk_hash.h"
 #include "engine/sealed_manifest.h"
-
-#define READ_BYTES (1024 * 1024)
 
 /* A chunk that a directory must have. */
 struct expected {
@@ -66,36 +65,6 @@ static int check_ends(struct io *io, struct io_file *file, const struct chunk_id
     return error;
 }
 
-/* Direct: what is read once should not push anything out of memory. */
-static int hash_content(struct io *io, struct io_file *directory, const char *name, uint64_t size,
-                        struct checksum128 *ret_hash)
-{
-    struct checksum_stream *stream = checksum_stream_new();
-    uint8_t *data = io_allocate_aligned(READ_BYTES);
-    struct io_file *file = NULL;
-    int error = stream != NULL && data != NULL ? 0 : -ENOMEM;
-
-    if (error == 0)
-        error = io_open(io, directory, name, IO_OPEN_READ | IO_OPEN_DIRECT, 0, &file);
-    for (uint64_t at = 0; error == 0 && at < size; at += READ_BYTES) {
-        size_t part = size - at < READ_BYTES ? (size_t)(size - at) : READ_BYTES;
-        int64_t count = io_read(io, file, data, READ_BYTES, at);
-
-        if (count < 0)
-            error = (int)count;
-        else if ((uint64_t)count < part)
-            error = ERROR_TRUNCATED;
-        else
-            checksum_stream_update(stream, data, part);
-    }
-    if (error == 0)
-        *ret_hash = checksum_stream_digest(stream);
-    io_close(io, file);
-    checksum_stream_free(stream);
-    free(data);
-    return error;
-}
-
 int verify_chunk(struct io *io, struct io_file *directory, const struct chunk_identity *identity,
                  const uint8_t *store_uuid)
 {
@@ -117,8 +86,8 @@ int verify_chunk(struct io *io, struct io_file *directory, const struct chunk_id
     else if (error == 0 && (uint64_t)status.st_size > identity->file_size_bytes)
         error = ERROR_CORRUPT;
     if (error == 0)
-        error = hash_content(io, directory, name, identity->file_size_bytes - CHUNK_TRAILER_SIZE,
-                             &hash);
+        error = chunk_hash_file(io, directory, name, identity->file_size_bytes - CHUNK_TRAILER_SIZE,
+                                &hash);
     if (error == 0)
         error = check_ends(io, file, identity, store_uuid, hash);
     io_close(io, file);

@@ -15,6 +15,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/log.h"
+#include "engine/base/name_list.h"
 #include "engine/manifest.h"
 
 #define FORMAT_NAME     "FORMAT"
@@ -69,38 +70,6 @@ int store_write_file(struct io *io, struct io_file *directory, const char *name,
     }
     io_close(io, file);
     return error;
-}
-
-struct name_list {
-    char **names;
-    size_t count, room;
-};
-
-static void name_list_free(struct name_list *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        free(list->names[i]);
-    free(list->names);
-}
-
-static int name_list_add(void *context, const char *name)
-{
-    struct name_list *list = context;
-
-    if (list->count == list->room) {
-        size_t room = list->room == 0 ? 16 : list->room * 2;
-        char **grown = reallocarray(list->names, room, sizeof *grown);
-
-        if (grown == NULL)
-            return -ENOMEM;
-        list->names = grown;
-        list->room = room;
-    }
-    list->names[list->count] = strdup(name);
-    if (list->names[list->count] == NULL)
-        return -ENOMEM;
-    list->count++;
-    return 0;
 }
 
 static int remove_tree(struct io *io, struct io_file *directory, const char *name, unsigned depth);

@@ -22,6 +22,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/log.h"
+#include "engine/base/name_list.h"
 #include "engine/chunk_format.h"
 #include "engine/store.h"
 
@@ -234,38 +235,6 @@ struct sweep {
     struct io_file *directory;
     unsigned depth;
 };
-
-struct name_list {
-    char **names;
-    size_t count, room;
-};
-
-static int name_list_add(void *context, const char *name)
-{
-    struct name_list *list = context;
-
-    if (list->count == list->room) {
-        size_t room = list->room * 2 + 16;
-        char **grown = reallocarray(list->names, room, sizeof *grown);
-
-        if (grown == NULL)
-            return -ENOMEM;
-        list->names = grown;
-        list->room = room;
-    }
-    list->names[list->count] = strdup(name);
-    if (list->names[list->count] == NULL)
-        return -ENOMEM;
-    list->count++;
-    return 0;
-}
-
-static void name_list_free(struct name_list *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        free(list->names[i]);
-    free(list->names);
-}
 
 static int sweep_content(const struct sweep *sweep);
 
