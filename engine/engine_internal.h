@@ -184,9 +184,9 @@ struct engine {
     atomic_ullong next_chunk_id;
     atomic_llong space_left;        /* estimate of what the disk has for us */
     atomic_ullong space_checked_ns; /* when it was asked last */
-    int flush_starved; /* write_lock: the shortage that the flush thread waits out, or 0 */
-    int log_starved;   /* write_lock: the same of the log */
-    struct adopted *adopted;        /* install_lock */
+    int flush_starved;       /* write_lock: the shortage that the flush thread waits out, or 0 */
+    int log_starved;         /* write_lock: the same of the log */
+    struct adopted *adopted; /* install_lock */
     size_t adopted_count, adopted_capacity;
 
     struct lock_shared catalogue_lock; /* LOCK_RANK_TABLE_CACHE: sealed blobs of the live store */
@@ -313,23 +313,35 @@ void checkpoint_unref(struct checkpoint *checkpoint);
 int engine_checkpoint_insert(struct engine *engine, struct checkpoint *checkpoint);
 /* One that exists, or NULL; checkpoint_lock held. */
 struct checkpoint *engine_checkpoint_find_locked(struct engine *engine, uint64_t id);
-void *engine_checkpoint_main(void *engine);
-/* A view of the checkpoint's directory was closed, or could not be opened. Takes the reference
- * over. */
-void engine_checkpoint_view_closed(struct engine *engine, struct checkpoint *checkpoint);
-/* Queue a checkpoint whose plan is set. */
-void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoint);
+bool engine_checkpoint_has_name_locked(struct engine *engine, struct slice name);
+/* Out of the list; its reference is the caller's now. */
+void engine_checkpoint_remove_locked(struct engine *engine, struct checkpoint *checkpoint);
+bool checkpoint_exists(const struct checkpoint *checkpoint); /* made, and not deleted */
+int checkpoint_name_check(struct slice name);                /* 0, -EINVAL, -ENAMETOOLONG */
+void checkpoint_record_name(const struct manifest_checkpoint *record, char to[256]);
 /* The plan of a checkpoint: the version, by name. */
 int checkpoint_plan_new(struct engine *engine, const struct checkpoint *checkpoint,
                         struct version *version, struct sealed_manifest **ret_plan);
 void checkpoint_plan_free(struct sealed_manifest *plan);
+int checkpoint_mark_encode(const struct checkpoint *checkpoint, struct buffer *to);
+int checkpoint_mark_decode(struct slice from, struct checkpoint *to);
+
+/* engine_materialise.c */
+/* So often a job that a shortage holds up is tried again. */
+#define CHECKPOINT_RETRY_NS UINT64_C(500000000)
+void *engine_checkpoint_main(void *engine);
+/* Queue a checkpoint whose plan is set, or that is to be deleted. */
+void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoint);
+
+/* engine_checkpoint_view.c */
+/* A view of the checkpoint's directory was closed, or could not be opened. Takes the reference
+ * over. */
+void engine_checkpoint_view_closed(struct engine *engine, struct checkpoint *checkpoint);
 /* The sealed manifest in the directory of a checkpoint that is READY: it is the one that the live
  * manifest has the hash of, and what it says of the one before agrees with what is known of that
  * (R46). What sealed_manifest_read() gives, but damage for what is no checkpoint any more. */
 int checkpoint_sealed_read(struct engine *engine, struct io_file *directory, uint64_t id,
                            struct sealed_manifest *ret_sealed);
-int checkpoint_mark_encode(const struct checkpoint *checkpoint, struct buffer *to);
-int checkpoint_mark_decode(struct slice from, struct checkpoint *to);
 
 /* engine_witness.c: how far the log was synced, said outside of it */
 int engine_witness_check(struct engine *engine, uint64_t last_sequence); /* 0 or ERROR_CORRUPT */
