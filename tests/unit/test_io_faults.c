@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -361,6 +362,41 @@ static void errors_are_passed_on_and_counted(void **state)
     assert_int_equal(statistics.errors, 3);
 }
 
+/* ---- asked to come back later ---- */
+
+static uint64_t pauses;
+static long shortest_pause, longest_pause;
+static bool pauses_shrank;
+
+/* Instead of the C library's, in this program: nobody wants to wait for a thousand pauses. */
+int nanosleep(const struct timespec *pause, struct timespec *left)
+{
+    (void)left;
+    assert_int_equal(pause->tv_sec, 0);
+    pauses_shrank = pauses_shrank || (pauses > 0 && pause->tv_nsec < longest_pause);
+    if (pauses == 0)
+        shortest_pause = pause->tv_nsec;
+    longest_pause = pause->tv_nsec;
+    pauses++;
+    return 0;
+}
+
+static void r9_pauses_grow_to_their_cap_and_end(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture->fault.fault_percent = 100;
+    fixture->fault.only = FAULT_EAGAIN;
+    pauses = 0;
+    pauses_shrank = false;
+    assert_int_equal(io_write(fixture->io, fixture->buffered, "x", 1, 0), -EAGAIN);
+    assert_int_equal(pauses, 1000);
+    assert_int_equal(fixture->fault.attempts, 1001);
+    assert_false(pauses_shrank);
+    assert_in_range(shortest_pause, 1000, 100000);
+    assert_in_range(longest_pause, 1000000, 10000000); /* attempt 1,000 waits as long as the cap */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +412,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(r15_sync_is_never_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(write_that_never_advances_is_an_error_in_the_end, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(r9_pauses_grow_to_their_cap_and_end, setup, teardown),
         cmocka_unit_test_setup_teardown(errors_are_passed_on_and_counted, setup, teardown),
     };
 

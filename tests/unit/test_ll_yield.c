@@ -90,7 +90,7 @@ static void starving_ends_it_at_the_next_look(void **state)
     assert_true(ordinary_ns_after_starving(&watch) >= LL_YIELD_BACKOFF_MIN_NS);
 }
 
-static void starving_again_doubles_the_wait_up_to_its_bound(void **state)
+static void r9_starving_again_doubles_the_wait_up_to_its_bound(void **state)
 {
     struct watch watch = {0};
     uint64_t expected_ns = LL_YIELD_BACKOFF_MIN_NS;
@@ -126,7 +126,7 @@ int main(void)
         cmocka_unit_test(requests_of_the_wrong_kind_end_it),
         cmocka_unit_test(many_requests_begin_it_and_few_end_it),
         cmocka_unit_test(starving_ends_it_at_the_next_look),
-        cmocka_unit_test(starving_again_doubles_the_wait_up_to_its_bound),
+        cmocka_unit_test(r9_starving_again_doubles_the_wait_up_to_its_bound),
         cmocka_unit_test(a_good_time_is_forgiving),
     };
 

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_engine_failure.c - disks that fail for good, that hang, that are full for ever
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/base/log.h"
+#include "tests/lib/engine_fixture.h"
+#include "tests/lib/fault_io.h"
+
+#define VALUE_SIZE 1000
+
+static struct fault_io *open_on_fault_io(struct engine_fixture *fixture)
+{
+    struct fault_io *fault = fault_io_new(fixture->io);
+
+    engine_fixture_close(fixture);
+    fixture->options.io = fault_io_get(fault);
+    engine_fixture_open(fixture);
+    return fault;
+}
+
+static void close_on_fault_io(struct engine_fixture *fixture, struct fault_io *fault, int result)
+{
+    assert_int_equal(engine_close(fixture->engine), result);
+    fixture->engine = NULL;
+    fault_io_free(fault);
+    fixture->options.io = fixture->io;
+}
+
+static int put(struct engine *engine, uint64_t number)
+{
+    struct batch batch = {0};
+    uint8_t key[8], value[VALUE_SIZE];
+    int result;
+
+    memset(value, (int)number, sizeof value);
+    batch_put(&batch, engine_fixture_key(key, number), slice_of(value, sizeof value));
+    result = engine_write(engine, &batch, NULL);
+    batch_free(&batch);
+    return result;
+}
+
+static void assert_has(struct engine *engine, uint64_t count)
+{
+    struct engine_view *view = engine_view_acquire(engine);
+    struct buffer value = {0};
+    uint8_t key[8];
+
+    for (uint64_t i = 0; i < count; i++) {
+        assert_int_equal(engine_view_get(view, engine_fixture_key(key, i), &value, NULL), 1);
+        assert_int_equal(value.data[0], (uint8_t)i);
+    }
+    buffer_free(&value);
+    engine_view_release(view);
+}
+
+static unsigned count_names(const char *path)
+{
+    DIR *stream = opendir(path);
+    unsigned count = 0;
+
+    assert_non_null(stream);
+    while (readdir(stream) != NULL)
+        count++;
+    closedir(stream);
+    return count;
+}
+
+static unsigned count_threads(void)
+{
+    return count_names("/proc/self/task");
+}
+
+static void pause_ms(unsigned milliseconds)
+{
+    struct timespec pause = {milliseconds / 1000, (long)(milliseconds % 1000) * 1000000};
+
+    nanosleep(&pause, NULL);
+}
+
+/* ---- a disk that fails for good ---- */
+
+static void fail_for_good(struct engine_fixture *fixture, enum fault_call call)
+{
+    struct fault_io *fault = open_on_fault_io(fixture);
+    unsigned threads = count_threads();
+    uint64_t written = 0, attempts;
+    int result = 0;
+
+    for (; written < 200; written++)
+        assert_int_equal(put(fixture->engine, written), 0);
+    assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
+    attempts = fault_io_count(fault, call);
+    fault_io_fail(fault, call, 1, -EIO, true);
+    /* The first who needs the disk is told, everybody after him is refused. */
+    assert_int_equal(put(fixture->engine, written++), 0);
+    result = engine_sync(fixture->engine, engine_sequence(fixture->engine));
+    assert_int_equal(result, -EIO);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), -EIO);
+    for (unsigned i = 0; i < 1000; i++) {
+        assert_int_equal(put(fixture->engine, 1000000), ERROR_LATCHED);
+        assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)),
+                         ERROR_LATCHED);
+    }
+    pause_ms(1200); /* longer than anything waits that tries again */
+    assert_int_equal(fault_io_count(fault, call), attempts + 1);
+    assert_int_equal(count_threads(), threads);
+    assert_has(fixture->engine, written);
+    close_on_fault_io(fixture, fault, ERROR_LATCHED);
+    engine_fixture_open(fixture);
+    assert_has(fixture->engine, written - 1); /* what was synced */
+}
+
+static void r8_a_log_that_cannot_be_written_is_tried_once_and_latches(void **state)
+{
+    fail_for_good(*state, FAULT_WRITE);
+}
+
+static void r8_a_log_that_cannot_be_synced_is_tried_once_and_latches(void **state)
+{
+    fail_for_good(*state, FAULT_SYNC);
+}
+
+/* ---- a disk without room ---- */
+
+static unsigned count_segments(const struct engine_fixture *fixture)
+{
+    char *path = test_path(fixture->path, "wal");
+    unsigned count = count_names(path) - 2;
+
+    free(path);
+    return count;
+}
+
+/* Nothing can be flushed; what waits in memory, and the log that it needs, stay within bounds. */
+static void r24_what_waits_for_a_flush_is_bounded_and_so_is_its_log(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = open_on_fault_io(fixture);
+    struct engine_statistics statistics;
+    uint64_t written = 0;
+    size_t bound;
+    int result = 0;
+
+    bound = (fixture->options.memtables_max + 2) * fixture->options.memtable_bytes;
+    fault_io_fail(fault, FAULT_RENAME, 1, -ENOSPC, true); /* no table gets its name */
+    while (result == 0) {
+        result = put(fixture->engine, written);
+        written += result == 0;
+        engine_get_statistics(fixture->engine, &statistics);
+        assert_true(statistics.frozen_memtables <= fixture->options.memtables_max + 1);
+        assert_true(statistics.memtable_bytes <= 2 * bound);
+        assert_true(written * VALUE_SIZE < 4 * bound);
+    }
+    assert_int_equal(result, -ENOSPC); /* the writer is told, instead of waiting for ever */
+    assert_true(statistics.write_waits > 0);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), 0);
+    assert_true(count_segments(fixture) <= 2 * bound / fixture->options.wal_segment_bytes + 8);
+    fault_io_clear(fault, FAULT_RENAME);
+    pause_ms(700);
+    assert_int_equal(engine_flush(fixture->engine), 0);
+    assert_has(fixture->engine, written);
+    close_on_fault_io(fixture, fault, 0);
+    engine_fixture_open(fixture);
+    assert_has(fixture->engine, written);
+    assert_true(count_segments(fixture) <= 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_written_is_tried_once_and_latches,
+                                        engine_fixture_setup, engine_fixture_teardown),
+        cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_synced_is_tried_once_and_latches,
+                                        engine_fixture_setup, engine_fixture_teardown),
+        cmocka_unit_test_setup_teardown(r24_what_waits_for_a_flush_is_bounded_and_so_is_its_log,
+                                        engine_fixture_setup, engine_fixture_teardown),
+    };
+
+    log_set_level(LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
