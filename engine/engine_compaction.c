@@ -16,6 +16,10 @@
 #define COLLECT_LIVE_PERCENT_MAX 40
 #define COLLECT_CHUNKS_MAX       16
 
+/* Deletes sink when no memtable has been flushed for so long: while tables come one after another
+ * the merging that is due takes them down, several at once. */
+#define QUIET_NS UINT64_C(2000000000)
+
 struct output {
     struct engine *engine;
     const struct compaction *compaction;
@@ -476,16 +480,25 @@ static size_t choose_chunks(struct engine *engine, const struct version *version
 
 /* ---- the thread ---- */
 
+/* When nothing urgent is to be expected; 0: now, also when the disk needs what deletes give back. */
+static uint64_t quiet_from_ns(struct engine *engine)
+{
+    uint64_t quiet_ns = atomic_load(&engine->last_flush_ns) + QUIET_NS;
+
+    return quiet_ns <= clock_monotonic_ns() || engine_space_is_low(engine) ? 0 : quiet_ns;
+}
+
 /* One compaction, if there is one to do: 1 done, 0 nothing, negative error. */
-static int compaction_step(struct engine *engine, bool full)
+static int compaction_step(struct engine *engine, bool full, uint64_t *ret_quiet_ns)
 {
     uint64_t relocate[COLLECT_CHUNKS_MAX];
     struct superversion *super = engine_super(engine);
     size_t relocate_count = choose_chunks(engine, super->version, relocate);
+    uint64_t quiet_ns = quiet_from_ns(engine);
     struct compaction_policy policy = {
         .base_bytes = engine->options.level_base_bytes,
         .table_bytes = engine->options.table_bytes,
-        .idle = true,
+        .idle = quiet_ns == 0,
         .relocate_chunks = relocate,
         .relocate_count = relocate_count,
     };
@@ -503,15 +516,17 @@ static int compaction_step(struct engine *engine, bool full)
             result = 1;
     }
     superversion_unref(super);
+    *ret_quiet_ns = quiet_ns;
     return result;
 }
 
-static int compaction_work(struct engine *engine, bool full)
+/* *ret_again_ns: when there may be more to do, 0: when something wakes the thread. */
+static int compaction_work(struct engine *engine, bool full, uint64_t *ret_again_ns)
 {
     int result = 0;
 
     if (full)
-        result = compaction_step(engine, true);
+        result = compaction_step(engine, true, ret_again_ns);
     while (result >= 0 && !engine_latched(engine)) {
         bool stopping;
 
@@ -521,7 +536,7 @@ static int compaction_work(struct engine *engine, bool full)
         lock_release(&engine->write_lock);
         if (stopping)
             break;
-        result = compaction_step(engine, false);
+        result = compaction_step(engine, false, ret_again_ns);
         if (result <= 0)
             break;
     }
@@ -538,9 +553,25 @@ static bool compaction_is_write_error(int result)
            !error_is_shortage(result);
 }
 
+/* For work, or until again_ns unless that is 0; work_lock held. */
+static void compaction_wait_locked(struct engine *engine, uint64_t again_ns)
+{
+    while (atomic_load(&engine->compaction_pauses) > 0 ||
+           (!engine->compaction_wanted &&
+            engine->full_compactions_asked == engine->full_compactions_done)) {
+        if (again_ns == 0)
+            lock_wait(&engine->work_lock, &engine->work_wanted);
+        else if (!lock_wait_until(&engine->work_lock, &engine->work_wanted, again_ns)) {
+            engine->compaction_wanted = true;
+            again_ns = 0;
+        }
+    }
+}
+
 void *engine_compaction_main(void *context)
 {
     struct engine *engine = context;
+    uint64_t again_ns = 0;
 
     lock_acquire(&engine->work_lock);
     for (;;) {
@@ -548,17 +579,15 @@ void *engine_compaction_main(void *context)
         uint64_t asked;
         int result;
 
-        while (atomic_load(&engine->compaction_pauses) > 0 ||
-               (!engine->compaction_wanted &&
-                engine->full_compactions_asked == engine->full_compactions_done))
-            lock_wait(&engine->work_lock, &engine->work_wanted);
+        compaction_wait_locked(engine, again_ns);
+        again_ns = 0;
         engine->compaction_wanted = false;
         engine->compaction_running = true;
         asked = engine->full_compactions_asked;
         full = asked != engine->full_compactions_done;
         lock_release(&engine->work_lock);
 
-        result = engine_latched(engine) ? ERROR_LATCHED : compaction_work(engine, full);
+        result = engine_latched(engine) ? ERROR_LATCHED : compaction_work(engine, full, &again_ns);
         lock_acquire(&engine->write_lock);
         if (compaction_is_write_error(result))
             engine_latch(engine, result, "compaction");

@@ -313,6 +313,7 @@ void *engine_flush_main(void *context)
         if (result == 0 && generation->checkpoint != NULL)
             engine_checkpoint_queue(engine, generation->checkpoint);
         engine_collect(engine);
+        atomic_store(&engine->last_flush_ns, clock_monotonic_ns());
         engine_compaction_wake(engine);
         can_retry = engine_can_retry(engine, result);
         lock_acquire(&engine->write_lock);

@@ -205,6 +205,7 @@ struct engine {
     struct lock work_lock; /* LOCK_RANK_LEAF: the compaction thread's wishes */
     pthread_cond_t work_wanted, work_done;
     bool compaction_wanted, compaction_running;
+    atomic_ullong last_flush_ns; /* a memtable became a table */
     atomic_uint compaction_pauses; /* while not 0, none begins; changed under the lock */
     uint64_t full_compactions_asked, full_compactions_done;
     int compaction_error;
@@ -263,6 +264,7 @@ void checkpoint_source_free(struct checkpoint_source *source);
 /* engine_space.c */
 /* 0, or -ENOSPC when `size_bytes` more would eat what flushing and deleting need (P7). */
 int engine_space_take(struct engine *engine, uint64_t size_bytes);
+bool engine_space_is_low(struct engine *engine); /* what can be given back should be */
 
 /* engine_catalogue.c */
 int catalogue_add(struct engine *engine, const struct chunk_identity *identities, size_t count);

@@ -40,7 +40,7 @@ static int64_t space_refresh(struct engine *engine, uint64_t now)
     return left;
 }
 
-int engine_space_take(struct engine *engine, uint64_t size_bytes)
+static int64_t space_left(struct engine *engine)
 {
     uint64_t now = clock_monotonic_ns();
     uint64_t age = now - atomic_load_explicit(&engine->space_checked_ns, memory_order_acquire);
@@ -48,6 +48,18 @@ int engine_space_take(struct engine *engine, uint64_t size_bytes)
 
     if (age > SPACE_FRESH_NS || (left < SPACE_LOW_BYTES && age > SPACE_FRESH_LOW_NS))
         left = space_refresh(engine, now);
+    return left;
+}
+
+bool engine_space_is_low(struct engine *engine)
+{
+    return space_left(engine) < SPACE_LOW_BYTES;
+}
+
+int engine_space_take(struct engine *engine, uint64_t size_bytes)
+{
+    int64_t left = space_left(engine);
+
     if (left < SPACE_LOW_BYTES && left - (int64_t)size_bytes < space_reserve(engine))
         return -ENOSPC;
     if (left != INT64_MAX)

@@ -104,6 +104,31 @@ static void a_view_never_changes(void **state)
     batch_free(&batch);
 }
 
+/* While memtables are flushed deletes wait for merging that is due; afterwards nothing else wakes the
+ * thread that merges, and what they hid must still give its space back. */
+static void what_was_deleted_goes_when_it_is_quiet(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct engine_statistics statistics;
+    struct batch batch = {0};
+    uint8_t low[8], high[8];
+
+    for (uint64_t number = 0; number < 1000; number++)
+        put(fixture->engine, number, "something");
+    assert_int_equal(engine_flush(fixture->engine), 0);
+    batch_delete_range(&batch, engine_fixture_key(low, 0), engine_fixture_key(high, 1000));
+    assert_int_equal(engine_write(fixture->engine, &batch, NULL), 0);
+    assert_int_equal(engine_flush(fixture->engine), 0);
+    for (unsigned waited = 0; waited < 600; waited++) {
+        engine_get_statistics(fixture->engine, &statistics);
+        if (statistics.tables == 0)
+            break;
+        usleep(100000);
+    }
+    assert_int_equal(statistics.tables, 0);
+    batch_free(&batch);
+}
+
 /* Run `body` in a child that stops without closing; returns what it wrote to the pipe last. */
 static uint64_t crash(struct engine_fixture *fixture, uint64_t (*body)(struct engine_fixture *))
 {
@@ -475,6 +500,7 @@ int main(void)
         TEST(batches_are_read_back_after_a_clean_close),
         TEST(r26_a_clean_close_replays_nothing),
         TEST(a_view_never_changes),
+        TEST(what_was_deleted_goes_when_it_is_quiet),
         TEST(what_was_synced_survives_a_crash),
         TEST(a_checkpoint_acknowledged_before_a_crash_is_complete),
         TEST(r29_unsynced_writes_are_in_the_checkpoint),
