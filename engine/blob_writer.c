@@ -578,6 +578,8 @@ int blob_writer_open(const struct blob_writer_options *options, struct blob_writ
         writer->space_bytes = blob_writer_free_space(writer);
         error = -pthread_create(&writer->thread, NULL, blob_writer_thread, writer);
         writer->has_thread = error == 0;
+        if (error == 0)
+            (void)pthread_setname_np(writer->thread, "varve-blob");
     }
     if (error < 0) {
         blob_writer_close(writer);

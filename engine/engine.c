@@ -238,27 +238,31 @@ static int open_live(struct engine *engine)
     return result;
 }
 
-static int start_thread(pthread_t *thread, bool *started, void *(*body)(void *), void *context)
+static int start_thread(pthread_t *thread, bool *started, const char *name, void *(*body)(void *),
+                        void *context)
 {
     int result = pthread_create(thread, NULL, body, context);
 
     *started = result == 0;
+    if (result == 0)
+        (void)pthread_setname_np(*thread, name); /* for top -H and ps -L */
     return -result;
 }
 
 static int start_threads(struct engine *engine)
 {
-    int result = start_thread(&engine->log_thread, &engine->log_started, engine_log_main, engine);
+    int result = start_thread(&engine->log_thread, &engine->log_started, "varve-log",
+                              engine_log_main, engine);
 
     if (result == 0)
-        result =
-            start_thread(&engine->flush_thread, &engine->flush_started, engine_flush_main, engine);
+        result = start_thread(&engine->flush_thread, &engine->flush_started, "varve-flush",
+                              engine_flush_main, engine);
     if (result == 0)
         result = start_thread(&engine->compaction_thread, &engine->compaction_started,
-                              engine_compaction_main, engine);
+                              "varve-compact", engine_compaction_main, engine);
     if (result == 0)
         result = start_thread(&engine->checkpoint_thread, &engine->checkpoint_started,
-                              engine_checkpoint_main, engine);
+                              "varve-snapshot", engine_checkpoint_main, engine);
     if (result == 0)
         engine_compaction_wake(engine);
     return result;
@@ -307,9 +311,9 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
         result = -ENOMEM;
         goto fail;
     }
-    engine->source = (struct version_source){engine->io, engine->store->chunks,
-                                             store_format_chunk_uuid(&engine->store->format),
-                                             engine->cache};
+    engine->source =
+        (struct version_source){engine->io, engine->store->chunks,
+                                store_format_chunk_uuid(&engine->store->format), engine->cache};
     result = engine->store->kind == STORE_CHECKPOINT ? open_checkpoint(engine) : open_live(engine);
     if (result < 0)
         goto fail;

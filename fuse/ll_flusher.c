@@ -87,6 +87,7 @@ static void *ll_flusher_main(void *context)
     struct ll_job *job;
     bool cancelled;
 
+    (void)pthread_setname_np(pthread_self(), "varve-flusher");
     lock_acquire(&flusher->lock);
     for (;;) {
         if (flusher->first == NULL) {

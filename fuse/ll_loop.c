@@ -587,6 +587,7 @@ static void *ll_worker_main(void *context)
     void (*ended)(void *) = NULL;
     sigset_t signals;
 
+    (void)pthread_setname_np(pthread_self(), "varve-request");
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, WAKE_SIGNAL);
     (void)pthread_sigmask(SIG_UNBLOCK, &signals, NULL);

@@ -53,6 +53,7 @@ static void *ll_notify_main(void *context)
     struct ll_notify *notify = context;
     struct ll_message *message;
 
+    (void)pthread_setname_np(pthread_self(), "varve-notify");
     lock_acquire(&notify->lock);
     while (!notify->stopping) {
         message = notify->first;

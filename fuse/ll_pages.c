@@ -151,6 +151,7 @@ static void *ll_pages_main(void *context)
     struct ll_pages *pages = context;
     bool able = geteuid() == 0 && ll_pages_own_table();
 
+    (void)pthread_setname_np(pthread_self(), "varve-pages");
     if (able)
         atomic_store(&pages->thread_id, gettid());
     lock_acquire(&pages->lock);

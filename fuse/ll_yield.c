@@ -231,6 +231,7 @@ static void *yield_main(void *context)
     struct ll_yield *yield = context;
     struct ll_yield_state state = {0};
 
+    (void)pthread_setname_np(pthread_self(), "varve-watcher");
     while (yield_sleep(yield))
         yield_watch(yield, &state);
     ll_loop_set_yielding(yield->loop, false, -1);
