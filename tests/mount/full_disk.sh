@@ -27,9 +27,9 @@ fill() { # DIRECTORY SIZE SYNC
     python3 - "$@" <<'PYTHON'
 import errno, hashlib, os, sys
 directory, size, sync = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-os.makedirs(directory, exist_ok=True)
 number, sums = 0, {}
 try:
+    os.makedirs(directory, exist_ok=True)
     while True:
         path = "%s/%d" % (directory, number)
         data = os.urandom(size)
@@ -71,7 +71,8 @@ for round in 1 2 3; do
     # Truncating and removing work on the full disk.
     largest=$(find "$mnt/fill-$round" -name 3)
     truncate -s 0 "$largest" || fail 'truncate on a full disk'
-    rm -r "$mnt/fill-$round" "$mnt/small" || fail 'rm on a full disk'
+    rm -r "$mnt/fill-$round" || fail 'rm on a full disk'
+    rm -rf "$mnt/small" || fail 'rm on a full disk'
     "$varve" sync "$mnt" || fail 'sync after rm on a full disk'
     for _ in {1..100}; do
         "$varve" compact "$mnt"
