@@ -103,6 +103,7 @@ void batch_append(struct batch *batch, const struct batch *from)
         return;
 
     memcpy(batch->bytes.data + batch->bytes.size, from->bytes.data, size);
+    batch->freed_bytes += from->freed_bytes;
     batch->bytes.size += size;
     batch->count += from->count;
 }
@@ -112,6 +113,7 @@ void batch_clear(struct batch *batch)
     batch->bytes.size = 0;
     batch->count = 0;
     batch->error = 0;
+    batch->freed_bytes = 0;
 }
 
 void batch_free(struct batch *batch)

@@ -18,6 +18,9 @@ struct batch {
     struct buffer bytes;
     uint32_t count;
     int error; /* first failure of an append (-ENOMEM, -EINVAL): engine_write() returns it */
+    /* About how much file data the records leave behind; not written. Tells the engine when it
+     * pays to look for what is dead (engine_reclaim.c). */
+    uint64_t freed_bytes;
 };
 
 /* A zeroed batch is valid and empty. Each append copies key and value. */

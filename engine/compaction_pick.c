@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/base/invariant.h"
+#include "engine/blob_ref.h"
 
 #define LEVEL_FACTOR 10
 #define SCORE_ONE    1024 /* a level at its target; scores are fixed-point */
@@ -22,6 +23,11 @@
  * many times what is newer stays out of that. */
 #define FIRST_LEVEL_SMALL 4
 #define FIRST_LEVEL_ALIKE 2
+
+/* A sparse chunk: a copy is smaller by this part at least; and how much may be dead beside what
+ * lives before such chunks are copied, in percent. */
+#define SPARSE_DIVISOR   8
+#define DEAD_PERCENT_MAX 10
 
 #define SMALL_CHUNK_DIVISOR 4 /* small: below chunk size / 4 */
 #define SMALL_CHUNKS_MANY   8
@@ -502,10 +508,24 @@ int compaction_pick_full(const struct version *version, struct compaction *ret_c
 
 /* ---- blob chunks ---- */
 
+/* In the order in which they are taken. */
+enum candidate_kind {
+    CANDIDATE_DYING,  /* below the live share */
+    CANDIDATE_SPARSE, /* a copy is certainly smaller by a part */
+    CANDIDATE_SMALL
+};
+
 struct candidate {
     uint64_t id;
     uint64_t live, size;
-    bool dying; /* below the live share; else small */
+    enum candidate_kind kind;
+};
+
+struct candidates {
+    struct candidate *entries;
+    size_t counts[CANDIDATE_SMALL + 1];
+    size_t count;
+    uint64_t live_bytes, dead_bytes; /* of all chunks that are not pinned */
 };
 
 static int compare_candidates(const void *a, const void *b)
@@ -513,11 +533,11 @@ static int compare_candidates(const void *a, const void *b)
     const struct candidate *left = a, *right = b;
     __uint128_t left_share, right_share;
 
-    if (left->dying != right->dying)
-        return left->dying ? -1 : 1;
+    if (left->kind != right->kind)
+        return left->kind < right->kind ? -1 : 1;
     left_share = (__uint128_t)left->live * right->size;
     right_share = (__uint128_t)right->live * left->size;
-    if (left->dying && left_share != right_share)
+    if (left->kind != CANDIDATE_SMALL && left_share != right_share)
         return left_share < right_share ? -1 : 1;
     if (left->size != right->size)
         return left->size < right->size ? -1 : 1;
@@ -539,32 +559,69 @@ static uint64_t frame_bytes(const struct chunk_identity *blob)
     return blob->file_size_bytes > fixed ? blob->file_size_bytes - fixed : 1;
 }
 
-/* Collect candidates of both sorts; returns their number, *ret_dying of which come first. */
-static size_t find_candidates(const struct version *version, const struct chunk_identity *blobs,
-                              size_t blob_count, const uint64_t *pinned, size_t pinned_count,
-                              uint64_t chunk_size_bytes, unsigned live_percent_max,
-                              struct candidate *candidates, size_t *ret_dying)
+/* A copy holds the live bytes, and what aligns each frame at most; so it is not sparse itself. */
+static bool is_sparse(const struct version_blob *use, uint64_t size)
 {
-    size_t count = 0, dying = 0;
+    uint64_t copy = use->bytes + use->references * (BLOB_BLOCK_SIZE - 1);
 
+    return copy < size && size - copy >= size / SPARSE_DIVISOR;
+}
+
+/* False: not one. */
+static bool classify(const struct version_blob *use, const struct collection_policy *policy,
+                     struct candidate *candidate)
+{
+    candidate->live = use->bytes;
+    if ((__uint128_t)candidate->live * 100 <
+        (__uint128_t)candidate->size * policy->live_percent_max)
+        candidate->kind = CANDIDATE_DYING;
+    else if (policy->idle && is_sparse(use, candidate->size))
+        candidate->kind = CANDIDATE_SPARSE;
+    else if (candidate->size < policy->chunk_size_bytes / SMALL_CHUNK_DIVISOR)
+        candidate->kind = CANDIDATE_SMALL;
+    else
+        return false;
+    return true;
+}
+
+static void find_candidates(const struct version *version, const struct chunk_identity *blobs,
+                            size_t blob_count, const struct collection_policy *policy,
+                            struct candidates *to)
+{
     for (size_t i = 0; i < blob_count; i++) {
         const struct version_blob *use = version_find_blob(version, blobs[i].id);
         struct candidate candidate = {.id = blobs[i].id, .size = frame_bytes(&blobs[i])};
 
-        if (!use || (pinned_count > 0 &&
-                     bsearch(&candidate.id, pinned, pinned_count, sizeof *pinned, compare_ids)))
+        if (!use || (policy->pinned_count > 0 &&
+                     bsearch(&candidate.id, policy->pinned, policy->pinned_count,
+                             sizeof candidate.id, compare_ids)))
             continue;
-        candidate.live = use->bytes;
-        candidate.dying =
-            (__uint128_t)candidate.live * 100 < (__uint128_t)candidate.size * live_percent_max;
-        if (!candidate.dying && candidate.size >= chunk_size_bytes / SMALL_CHUNK_DIVISOR)
+        to->live_bytes += use->bytes;
+        to->dead_bytes += candidate.size > use->bytes ? candidate.size - use->bytes : 0;
+        if (!classify(use, policy, &candidate))
             continue;
-        dying += candidate.dying;
-        candidates[count++] = candidate;
+        to->counts[candidate.kind]++;
+        to->entries[to->count++] = candidate;
     }
-    qsort(candidates, count, sizeof *candidates, compare_candidates);
-    *ret_dying = dying;
-    return count;
+    qsort(to->entries, to->count, sizeof *to->entries, compare_candidates);
+}
+
+/* The emptiest until little is dead beside what lives; returns how many, after the dying ones. */
+static size_t count_sparse(const struct candidates *from, size_t room)
+{
+    uint64_t dead = from->dead_bytes;
+    size_t first = from->counts[CANDIDATE_DYING], taken = 0;
+
+    for (size_t i = 0; i < first; i++)
+        dead -= from->entries[i].size - from->entries[i].live;
+    while (taken < from->counts[CANDIDATE_SPARSE] && taken < room &&
+           dead / DEAD_PERCENT_MAX > from->live_bytes / 100) {
+        const struct candidate *entry = &from->entries[first + taken];
+
+        dead -= entry->size - entry->live;
+        taken++;
+    }
+    return taken;
 }
 
 /* Would rewriting the tables that refer to these (sorted) chunks leave at most half as many? */
@@ -578,34 +635,42 @@ static bool merging_pays(const struct version *version, const uint64_t *ids, siz
     return tables * 2 <= count;
 }
 
-size_t compaction_pick_blobs(const struct version *version, const struct chunk_identity *blobs,
-                             size_t blob_count, const uint64_t *pinned, size_t pinned_count,
-                             uint64_t chunk_size_bytes, unsigned live_percent_max,
-                             uint64_t *ret_ids, size_t room)
+/* Small ones, when they are many and merging them pays: writes their ids. */
+static size_t take_small(const struct version *version, const struct candidates *from,
+                         uint64_t *ret_ids, size_t room)
 {
-    struct candidate *candidates = malloc((blob_count + 1) * sizeof *candidates);
-    size_t count, dying, taken = 0;
+    size_t first = from->count - from->counts[CANDIDATE_SMALL], taken = 0;
 
-    if (!candidates)
-        return 0; /* without memory nothing is collected now */
-    count = find_candidates(version, blobs, blob_count, pinned, pinned_count, chunk_size_bytes,
-                            live_percent_max, candidates, &dying);
-    while (taken < dying && taken < room) {
-        ret_ids[taken] = candidates[taken].id;
+    if (from->counts[CANDIDATE_SMALL] < SMALL_CHUNKS_MANY || room < SMALL_CHUNKS_MANY)
+        return 0;
+    while (first + taken < from->count && taken < room) {
+        ret_ids[taken] = from->entries[first + taken].id;
         taken++;
     }
-    if (taken == dying && count - dying >= SMALL_CHUNKS_MANY && room - taken >= SMALL_CHUNKS_MANY) {
-        size_t small = 0;
+    qsort(ret_ids, taken, sizeof *ret_ids, compare_ids);
+    return merging_pays(version, ret_ids, taken) ? taken : 0;
+}
 
-        while (dying + small < count && taken + small < room) {
-            ret_ids[taken + small] = candidates[dying + small].id;
-            small++;
-        }
-        qsort(ret_ids + taken, small, sizeof *ret_ids, compare_ids);
-        if (merging_pays(version, ret_ids + taken, small))
-            taken += small;
+size_t compaction_pick_blobs(const struct version *version, const struct chunk_identity *blobs,
+                             size_t blob_count, const struct collection_policy *policy,
+                             uint64_t *ret_ids, size_t room)
+{
+    struct candidates candidates = {.entries = malloc((blob_count + 1) * sizeof(struct candidate))};
+    size_t wanted, taken = 0;
+
+    if (!candidates.entries)
+        return 0; /* without memory nothing is collected now */
+    find_candidates(version, blobs, blob_count, policy, &candidates);
+    wanted = candidates.counts[CANDIDATE_DYING];
+    if (wanted < room)
+        wanted += count_sparse(&candidates, room - wanted);
+    while (taken < wanted && taken < room) {
+        ret_ids[taken] = candidates.entries[taken].id;
+        taken++;
     }
-    free(candidates);
+    if (taken < room)
+        taken += take_small(version, &candidates, ret_ids + taken, room - taken);
+    free(candidates.entries);
     qsort(ret_ids, taken, sizeof *ret_ids, compare_ids);
     return taken;
 }

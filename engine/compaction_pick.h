@@ -44,9 +44,9 @@ struct compaction {
 };
 
 struct compaction_policy {
-    uint64_t base_bytes;  /* target of L1 */
-    uint64_t table_bytes; /* target of an output table */
-    bool idle;            /* nothing urgent: tombstones may sink */
+    uint64_t base_bytes;             /* target of L1 */
+    uint64_t table_bytes;            /* target of an output table */
+    bool idle;                       /* nothing urgent: tombstones may sink */
     const uint64_t *relocate_chunks; /* sorted blob chunk ids chosen by GC */
     size_t relocate_count;
 };
@@ -61,17 +61,24 @@ void compaction_free(struct compaction *compaction); /* members; unrefs the tabl
  * all lie there already and none has a delete or a tombstone. */
 int compaction_pick_full(const struct version *version, struct compaction *ret_compaction);
 
+struct collection_policy {
+    const uint64_t *pinned; /* sorted ids of chunks that copying would not free: they are left out,
+                             * or small ones would be collected over and over */
+    size_t pinned_count;
+    uint64_t chunk_size_bytes;
+    unsigned live_percent_max; /* at most 50: alignment may waste nearly half of a chunk */
+    bool idle;                 /* there is time to collect what is not needed at once */
+};
+
 /*
- * Blob chunks to collect: those with a live share below `live_percent_max` (at most 50: alignment may
- * waste nearly half of a chunk) of their frames, and, if there are many small ones, those, provided
- * that few tables refer to them (each table rewritten begins a chunk of its own). Chunks without
- * references are not collected but deleted: they are left out. So are those in `pinned` (sorted
- * ids): pass all that copying would not free, or small ones are collected over and over.
- * Writes at most `room` ids, sorted; returns the number.
+ * Blob chunks to collect: those with a live share below `live_percent_max` of their frames; when
+ * idle, as long as more than a tenth of what lives is dead, those of which a copy is certainly
+ * smaller, the emptiest first; and, if there are many small ones, those, provided that few tables
+ * refer to them (each table rewritten begins a chunk of its own). Chunks without references are not
+ * collected but deleted: they are left out. Writes at most `room` ids, sorted; returns the number.
  */
 size_t compaction_pick_blobs(const struct version *version, const struct chunk_identity *blobs,
-                             size_t blob_count, const uint64_t *pinned, size_t pinned_count,
-                             uint64_t chunk_size_bytes, unsigned live_percent_max, uint64_t *ret_ids,
-                             size_t room);
+                             size_t blob_count, const struct collection_policy *policy,
+                             uint64_t *ret_ids, size_t room);
 
 #endif

@@ -120,6 +120,8 @@ int engine_write(struct engine *engine, const struct batch *batch, uint64_t *ret
     ENGINE_COUNT(engine, batches, 1);
     ENGINE_COUNT(engine, records, batch->count);
     ENGINE_COUNT(engine, batch_bytes, bytes.size);
+    if (batch->freed_bytes > 0)
+        engine_reclaim_note(engine, batch->freed_bytes);
     if (memtable_size_bytes(engine->super->memtables[0]) >= engine->options.memtable_bytes)
         (void)engine_freeze_locked(engine, NULL); /* without memory: at a later write */
     if (engine->fill_bytes >= engine->options.wal_buffer_bytes / 2)

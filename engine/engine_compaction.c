@@ -448,19 +448,16 @@ static size_t find_linked(struct engine *engine, const struct chunk_identity *al
     return linked;
 }
 
-static size_t pick_chunks(struct engine *engine, const struct version *version,
-                          const struct chunk_identity *all, size_t all_count,
-                          const uint64_t *pinned, size_t pinned_count, uint64_t *ids)
-{
-    return compaction_pick_blobs(version, all, all_count, pinned, pinned_count,
-                                 engine->store->format.chunk_size_bytes, COLLECT_LIVE_PERCENT_MAX,
-                                 ids, COLLECT_CHUNKS_MAX);
-}
-
 /* Pinned chunks are left out before the choice, not after it: what is left of a choice would be
  * collected again and again, each time into a fresh small chunk that the next choice finds. */
-static size_t choose_chunks(struct engine *engine, const struct version *version, uint64_t *ids)
+static size_t choose_chunks(struct engine *engine, const struct version *version, bool idle,
+                            uint64_t *ids)
 {
+    struct collection_policy policy = {
+        .chunk_size_bytes = engine->store->format.chunk_size_bytes,
+        .live_percent_max = COLLECT_LIVE_PERCENT_MAX,
+        .idle = idle,
+    };
     struct chunk_identity *all;
     uint64_t *pinned;
     size_t all_count, count = 0;
@@ -468,10 +465,11 @@ static size_t choose_chunks(struct engine *engine, const struct version *version
     if (catalogue_copy(engine, &all, &all_count) < 0)
         return 0;
     pinned = malloc((all_count + 1) * sizeof *pinned);
-    if (pinned != NULL && pick_chunks(engine, version, all, all_count, NULL, 0, ids) > 0) {
-        size_t pinned_count = find_linked(engine, all, all_count, pinned);
-
-        count = pick_chunks(engine, version, all, all_count, pinned, pinned_count, ids);
+    if (pinned != NULL &&
+        compaction_pick_blobs(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX) > 0) {
+        policy.pinned = pinned;
+        policy.pinned_count = find_linked(engine, all, all_count, pinned);
+        count = compaction_pick_blobs(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX);
     }
     free(pinned);
     free(all);
@@ -493,8 +491,8 @@ static int compaction_step(struct engine *engine, bool full, uint64_t *ret_quiet
 {
     uint64_t relocate[COLLECT_CHUNKS_MAX];
     struct superversion *super = engine_super(engine);
-    size_t relocate_count = choose_chunks(engine, super->version, relocate);
     uint64_t quiet_ns = quiet_from_ns(engine);
+    size_t relocate_count = choose_chunks(engine, super->version, quiet_ns == 0, relocate);
     struct compaction_policy policy = {
         .base_bytes = engine->options.level_base_bytes,
         .table_bytes = engine->options.table_bytes,
@@ -523,10 +521,14 @@ static int compaction_step(struct engine *engine, bool full, uint64_t *ret_quiet
 /* *ret_again_ns: when there may be more to do, 0: when something wakes the thread. */
 static int compaction_work(struct engine *engine, bool full, uint64_t *ret_again_ns)
 {
+    uint64_t look_ns = 0;
+    bool reclaim = !full && engine_reclaim_is_due(engine, &look_ns);
     int result = 0;
 
-    if (full)
+    if (full || reclaim)
         result = compaction_step(engine, true, ret_again_ns);
+    if (reclaim)
+        engine_reclaim_end(engine, result);
     while (result >= 0 && !engine_latched(engine)) {
         bool stopping;
 
@@ -541,6 +543,8 @@ static int compaction_work(struct engine *engine, bool full, uint64_t *ret_again
             break;
     }
     engine_collect(engine);
+    if (look_ns != 0 && (*ret_again_ns == 0 || look_ns < *ret_again_ns))
+        *ret_again_ns = look_ns;
     return result < 0 ? result : 0;
 }
 

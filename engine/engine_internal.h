@@ -128,6 +128,16 @@ struct engine_view {
     uint64_t sequence;
 };
 
+/* engine_reclaim.c */
+struct engine_reclaim {
+    atomic_ullong freed_bytes; /* left behind since everything was merged, an estimate */
+    bool is_begun;
+    uint64_t bytes; /* of those, what the merging that is begun reaches: */
+    uint64_t wanted_sequence;
+    uint64_t seen_sequence, seen_ns; /* when the store was last seen to change */
+    uint64_t not_before_ns;
+};
+
 struct engine {
     struct engine_options options;
     char *path;
@@ -206,6 +216,7 @@ struct engine {
     pthread_cond_t work_wanted, work_done;
     bool compaction_wanted, compaction_running;
     atomic_ullong last_flush_ns; /* a memtable became a table */
+    struct engine_reclaim reclaim;
     atomic_uint compaction_pauses; /* while not 0, none begins; changed under the lock */
     uint64_t full_compactions_asked, full_compactions_done;
     int compaction_error;
@@ -265,6 +276,12 @@ void checkpoint_source_free(struct checkpoint_source *source);
 /* 0, or -ENOSPC when `size_bytes` more would eat what flushing and deleting need (P7). */
 int engine_space_take(struct engine *engine, uint64_t size_bytes);
 bool engine_space_is_low(struct engine *engine); /* what can be given back should be */
+
+/* engine_reclaim.c */
+void engine_reclaim_note(struct engine *engine, uint64_t size_bytes); /* write_lock may be held */
+/* Is everything to be merged now? *ret_again_ns is set if the answer may become another one. */
+bool engine_reclaim_is_due(struct engine *engine, uint64_t *ret_again_ns);
+void engine_reclaim_end(struct engine *engine, int result); /* of merging */
 
 /* engine_catalogue.c */
 int catalogue_add(struct engine *engine, const struct chunk_identity *identities, size_t count);

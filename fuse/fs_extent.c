@@ -235,6 +235,7 @@ int fs_extent_cut(struct engine_view *view, uint64_t ino, uint64_t start, uint64
     if (result < 0)
         return result;
     deletions_put(&deletions, batch, ino, start, end);
+    batch->freed_bytes += ret_cut->removed_bytes;
     return 0;
 }
 
@@ -266,6 +267,7 @@ static int truncate_to_nothing(struct engine_view *view, uint64_t ino, struct ba
         return result < 0 ? result : 0;
     delete_range(batch, ino, 0, FS_SIZE_MAX);
     *ret_removed = inode.allocated_bytes;
+    batch->freed_bytes += inode.allocated_bytes;
     return 1;
 }
 

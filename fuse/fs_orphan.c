@@ -95,6 +95,7 @@ static int delete_keys(struct fs_edit *edit, uint64_t ino, const struct fs_inode
     int done = delete_few_keys(edit, ino, inode);
     struct fs_key start, end;
 
+    edit->batch->freed_bytes += inode->allocated_bytes;
     if (done != 0)
         return done < 0 ? done : 0;
     fs_key_start(&start, ino);

@@ -124,6 +124,7 @@ static int chain_store(struct fs_change *change, struct chain *chain, const uint
         fs_key_extent(&key, change->ino, chain->lasts[i]);
         batch_delete(change->edit.batch, fs_key_slice(&key));
     }
+    change->edit.batch->freed_bytes += before;
     memcpy(chain->bytes + CHAIN_BYTES_MAX, data, size);
     return store(change, chain->bytes + CHAIN_BYTES_MAX - before, before + size, chain->start);
 }

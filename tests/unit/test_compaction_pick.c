@@ -734,6 +734,19 @@ static struct version *version_using(const uint64_t *live, size_t count, size_t 
     return version;
 }
 
+static size_t pick_blobs(const struct version *version, const struct chunk_identity *blobs,
+                         size_t count, const uint64_t *pinned, size_t pinned_count, bool idle,
+                         uint64_t *ids, size_t room)
+{
+    struct collection_policy policy = {.pinned = pinned,
+                                       .pinned_count = pinned_count,
+                                       .chunk_size_bytes = CHUNK_SIZE,
+                                       .live_percent_max = 40,
+                                       .idle = idle};
+
+    return compaction_pick_blobs(version, blobs, count, &policy, ids, room);
+}
+
 static void chunks_that_are_mostly_dead_are_collected(void **state)
 {
     static const uint64_t live[] = {60 * MIB, 10 * MIB, 0, 24 * MIB, 26 * MIB, 5 * MIB};
@@ -745,17 +758,57 @@ static void chunks_that_are_mostly_dead_are_collected(void **state)
     (void)state;
     for (uint64_t i = 0; i < 6; i++)
         blobs[5 - i] = blob(i + 1, CHUNK_SIZE); /* any order */
-    assert_int_equal(compaction_pick_blobs(version, blobs, 6, NULL, 0, CHUNK_SIZE, 40, ids, 8), 3);
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 8), 3);
     assert_int_equal(ids[0], 2); /* not 1: alive; not 3: nothing refers to it; not 5: above 40 % */
     assert_int_equal(ids[1], 4);
     assert_int_equal(ids[2], 6);
-    assert_int_equal(compaction_pick_blobs(version, blobs, 6, pinned, 2, CHUNK_SIZE, 40, ids, 8),
-                     2);
+    assert_int_equal(pick_blobs(version, blobs, 6, pinned, 2, false, ids, 8), 2);
     assert_int_equal(ids[0], 2);
     assert_int_equal(ids[1], 4);
-    assert_int_equal(compaction_pick_blobs(version, blobs, 6, NULL, 0, CHUNK_SIZE, 40, ids, 1), 1);
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 1), 1);
     assert_int_equal(ids[0], 6); /* little room: the deadest */
-    assert_int_equal(compaction_pick_blobs(version, blobs, 6, NULL, 0, CHUNK_SIZE, 40, ids, 0), 0);
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 0), 0);
+    version_unref(version);
+}
+
+/* Of 320 MiB 86 are dead beside 234 that live; a tenth of those may be. */
+static void idle_the_emptiest_go_until_little_is_dead(void **state)
+{
+    static const uint64_t live[] = {60 * MIB, 40 * MIB, 54 * MIB, 50 * MIB, 30 * MIB};
+    static const uint64_t pinned[] = {2, 5};
+    struct version *version = version_using(live, 5, 1);
+    struct chunk_identity blobs[5];
+    uint64_t ids[8];
+
+    (void)state;
+    for (uint64_t i = 0; i < 5; i++)
+        blobs[i] = blob(i + 1, CHUNK_SIZE);
+    assert_int_equal(pick_blobs(version, blobs, 5, NULL, 0, false, ids, 8), 0);
+    assert_int_equal(pick_blobs(version, blobs, 5, NULL, 0, true, ids, 8), 3);
+    assert_int_equal(ids[0], 2);
+    assert_int_equal(ids[1], 4);
+    assert_int_equal(ids[2], 5);
+    /* What is pinned is neither copied nor counted: 28 dead beside 164; then 14 are left. */
+    assert_int_equal(pick_blobs(version, blobs, 5, pinned, 2, true, ids, 8), 1);
+    assert_int_equal(ids[0], 4);
+    assert_int_equal(pick_blobs(version, blobs, 5, NULL, 0, true, ids, 1), 1);
+    assert_int_equal(ids[0], 5);
+    version_unref(version);
+}
+
+/* 16 MiB of 64 are dead, but 4,000 frames may need 4,095 bytes each to align a copy of them: it might
+ * be no smaller, and be chosen again. */
+static void what_alignment_may_waste_is_not_copied_over_and_over(void **state)
+{
+    static const uint64_t live[] = {48 * MIB};
+    struct version *version = version_using(live, 1, 1);
+    struct chunk_identity blobs[1] = {blob(1, CHUNK_SIZE)};
+    uint64_t ids[8];
+
+    (void)state;
+    assert_int_equal(pick_blobs(version, blobs, 1, NULL, 0, true, ids, 8), 1);
+    version->blobs[0].references = 4000;
+    assert_int_equal(pick_blobs(version, blobs, 1, NULL, 0, true, ids, 8), 0);
     version_unref(version);
 }
 
@@ -771,17 +824,15 @@ static void many_small_chunks_are_collected_when_few_tables_refer_to_them(void *
         blobs[i] = blob(i + 1, MIB);
     }
     version = version_using(live, 16, 2);
-    assert_int_equal(compaction_pick_blobs(version, blobs, 16, NULL, 0, CHUNK_SIZE, 40, ids, 32),
-                     16);
+    assert_int_equal(pick_blobs(version, blobs, 16, NULL, 0, false, ids, 32), 16);
     for (size_t i = 0; i < 16; i++)
         assert_int_equal(ids[i], i + 1);
-    assert_int_equal(compaction_pick_blobs(version, blobs, 7, NULL, 0, CHUNK_SIZE, 40, ids, 32), 0);
+    assert_int_equal(pick_blobs(version, blobs, 7, NULL, 0, false, ids, 32), 0);
     version_unref(version);
 
     /* Each table would begin a chunk of its own: nothing would be won. */
     version = version_using(live, 16, 16);
-    assert_int_equal(compaction_pick_blobs(version, blobs, 16, NULL, 0, CHUNK_SIZE, 40, ids, 32),
-                     0);
+    assert_int_equal(pick_blobs(version, blobs, 16, NULL, 0, false, ids, 32), 0);
     version_unref(version);
 }
 
@@ -808,6 +859,8 @@ int main(void)
         cmocka_unit_test(whatever_is_picked_is_safe),
         cmocka_unit_test(picking_on_and_on_comes_to_rest),
         cmocka_unit_test(chunks_that_are_mostly_dead_are_collected),
+        cmocka_unit_test(idle_the_emptiest_go_until_little_is_dead),
+        cmocka_unit_test(what_alignment_may_waste_is_not_copied_over_and_over),
         cmocka_unit_test(many_small_chunks_are_collected_when_few_tables_refer_to_them),
     };
 

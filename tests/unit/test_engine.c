@@ -129,6 +129,47 @@ static void what_was_deleted_goes_when_it_is_quiet(void **state)
     batch_free(&batch);
 }
 
+static void wait_for_no_blobs(struct engine *engine)
+{
+    struct engine_statistics statistics;
+
+    for (unsigned waited = 0; waited < 600; waited++) {
+        engine_get_statistics(engine, &statistics);
+        if (statistics.blobs == 0)
+            break;
+        usleep(100000);
+    }
+    assert_int_equal(statistics.blobs, 0);
+}
+
+/* One record in a memtable that nothing else fills hides 20 MiB. */
+static void what_is_left_behind_gives_its_space_back(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    static uint8_t data[BLOB_FRAME_SIZE_MAX];
+    struct batch batch = {0};
+    struct engine_statistics statistics;
+    uint8_t low[8], high[8];
+
+    for (uint64_t number = 0; number < 160; number++) {
+        struct blob_ref ref;
+
+        memset(data, (int)number, sizeof data);
+        assert_int_equal(engine_blob_append(fixture->engine, data, sizeof data, &ref), 0);
+        batch_put_reference(&batch, engine_fixture_key(low, number), &ref);
+    }
+    assert_int_equal(engine_write(fixture->engine, &batch, NULL), 0);
+    assert_int_equal(engine_flush(fixture->engine), 0);
+    engine_get_statistics(fixture->engine, &statistics);
+    assert_true(statistics.blobs > 0);
+    batch_clear(&batch);
+    batch_delete_range(&batch, engine_fixture_key(low, 0), engine_fixture_key(high, 160));
+    batch.freed_bytes = 160 * sizeof data;
+    assert_int_equal(engine_write(fixture->engine, &batch, NULL), 0);
+    wait_for_no_blobs(fixture->engine);
+    batch_free(&batch);
+}
+
 /* Run `body` in a child that stops without closing; returns what it wrote to the pipe last. */
 static uint64_t crash(struct engine_fixture *fixture, uint64_t (*body)(struct engine_fixture *))
 {
@@ -501,6 +542,7 @@ int main(void)
         TEST(r26_a_clean_close_replays_nothing),
         TEST(a_view_never_changes),
         TEST(what_was_deleted_goes_when_it_is_quiet),
+        TEST(what_is_left_behind_gives_its_space_back),
         TEST(what_was_synced_survives_a_crash),
         TEST(a_checkpoint_acknowledged_before_a_crash_is_complete),
         TEST(r29_unsynced_writes_are_in_the_checkpoint),
