@@ -83,14 +83,24 @@ static int scan_file(void *context, const char *name)
     return 0;
 }
 
+/* A cut in the middle of sealing can leave a blob chunk both its names, on a file system without a
+ * journal: the sealed one counts, the other is nobody's. */
 static struct chunk_identity *find_file(struct recovery *recovery, uint64_t id)
 {
     struct chunk_identity wanted = {.id = id};
+    const struct chunk_identity *end = recovery->files + recovery->file_count;
+    struct chunk_identity *found, *file;
 
     if (recovery->file_count == 0)
         return NULL;
-    return bsearch(&wanted, recovery->files, recovery->file_count, sizeof wanted,
-                   engine_identity_compare);
+    found = bsearch(&wanted, recovery->files, recovery->file_count, sizeof wanted,
+                    engine_identity_compare);
+    for (file = found; file != NULL && file > recovery->files && file[-1].id == id;)
+        file--;
+    for (; file != NULL && file < end && file->id == id; file++)
+        if (file->kind != 0)
+            return file;
+    return found;
 }
 
 static int check_file(struct recovery *recovery, const struct chunk_identity *identity)
