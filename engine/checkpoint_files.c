@@ -5,7 +5,7 @@
  * Made in tmp/, complete and synced, then renamed into checkpoints/: under its name it is whole or
  * not there. Sync order: linked and copied files with their link counts (syncfs: without a journal
  * a directory sync leaves stale link counts on disk, and deleting the source names would free the
- * blocks), chunks/, the sealed manifest, CURRENT, the directory, then both parents.
+ * blocks; chunks/ goes with them), the sealed manifest, CURRENT, the directory, then both parents.
  *
  * A directory that moves is lost rather than doubled: the parent that it leaves is synced before
  * the one that it enters. A lost one is made again (PENDING) or was on its way out (DELETING); of a
@@ -121,8 +121,6 @@ static int fill_chunks(struct store *store, const struct sealed_manifest *plan,
         result = link_chunk(store, chunks, &plan->blobs[i], numbers);
     if (result == 0)
         result = io_sync_filesystem(store->io, chunks);
-    if (result == 0)
-        result = io_sync(store->io, chunks, false);
     io_close(store->io, chunks);
     return result;
 }
@@ -155,10 +153,8 @@ static int make_working_directory(struct store *store, const struct sealed_manif
         result = fill_chunks(store, plan, directory, numbers);
     if (result == 0)
         result = write_format(store, directory);
-    if (result == 0)
+    if (result == 0) /* syncs the directory when CURRENT has its name in it, the last one */
         result = sealed_manifest_write(store->io, directory, plan, &numbers->manifest_hash);
-    if (result == 0)
-        result = io_sync(store->io, directory, false);
     io_close(store->io, directory);
     return result;
 }

@@ -199,8 +199,6 @@ static int fill(void *context, struct io_file *chunks, const char *manifest_path
     /* Link counts too: without a journal only this writes them down (checkpoint_files.c). */
     if (error == 0)
         error = io_sync_filesystem(io, chunks);
-    if (error == 0)
-        error = io_sync(io, chunks, false);
     return error == 0 ? fill_manifest(&clone->sealed, manifest_path) : error;
 }
 

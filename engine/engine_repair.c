@@ -146,8 +146,6 @@ static int find_and_link(struct repair *repair, struct io_file *chunks,
     if (found > 0) {
         int error = io_sync_filesystem(repair->io, chunks);
 
-        if (error == 0)
-            error = io_sync(repair->io, chunks, false);
         if (error < 0)
             return error;
     }

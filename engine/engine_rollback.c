@@ -173,8 +173,6 @@ static int sync_links(struct rollback *rollback)
 
     if (rollback->linked)
         result = io_sync_filesystem(engine->io, engine->store->chunks);
-    if (result == 0 && rollback->linked)
-        result = io_sync(engine->io, engine->store->chunks, false);
     if (result < 0)
         engine_latch(engine, result, "linking chunks");
     return result;

@@ -61,13 +61,10 @@ int store_write_file(struct io *io, struct io_file *directory, const char *name,
     error = write_and_sync(io, file, data, size);
     if (error == 0)
         error = io_rename(io, directory, temporary, directory, name);
-    if (error != 0) {
+    if (error != 0)
         (void)io_unlink(io, directory, temporary);
-    } else {
-        error = io_sync(io, file, false);
-        if (error == 0)
-            error = io_sync(io, directory, false);
-    }
+    else
+        error = io_sync(io, directory, false);
     io_close(io, file);
     return error;
 }

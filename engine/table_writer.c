@@ -568,9 +568,9 @@ static int write_end(struct table_writer *writer, uint64_t footer)
 }
 
 /*
- * The content is durable before the final name exists, so a file under that name is whole. The file
- * is synced once more behind the rename: a file system without a journal may otherwise keep the
- * name and lose the inode's change (docs/durability.md).
+ * The content is durable before the final name exists, so a file under that name is whole. A rename
+ * changes nothing of the file itself: only the directories are synced behind it, the one that it
+ * left as well, or without a journal the disk might show the file under both names.
  */
 static int seal_file(struct table_writer *writer)
 {
@@ -587,9 +587,7 @@ static int seal_file(struct table_writer *writer)
     if (error < 0)
         return error;
     writer->state = WRITER_RENAMED;
-    error = io_sync(options->io, writer->file, false);
-    if (error == 0)
-        error = io_sync(options->io, options->chunk_directory, false);
+    error = io_sync(options->io, options->chunk_directory, false);
     if (error == 0)
         error = io_sync(options->io, options->temporary_directory, false);
     return error;

@@ -22,8 +22,9 @@
 #define SITES_MAX       128
 #define SHRINK_TRIES    6
 #define MUTATION_STATES 600
-#define MUTATION_SEEDS  12
-#define DISCOVERY_SEEDS 6
+#define MUTATION_SEEDS  16
+#define DISCOVERY_SEEDS 12
+#define CONTROL_TIMES   3    /* a seed that fails without a sync must pass so often with it */
 #define SAMPLE_STATES   500  /* of a seed, where seconds count, */
 #define SEED_STATES     4000 /* or states: for more variety */
 
@@ -37,6 +38,7 @@ struct report {
     uint64_t states, states_by_depth[8], calls;
     size_t site_count;
     struct site sites[SITES_MAX];
+    char wrong[600]; /* what the last child that failed said */
 };
 
 struct driver {
@@ -47,6 +49,7 @@ struct driver {
     unsigned operations; /* 0: as the seed says */
     uint64_t skipped_site;
     bool find_sites;
+    const char *only; /* of the places to try; NULL: all */
 };
 
 static double seconds(void)
@@ -108,6 +111,8 @@ static int child_main(struct driver *driver, uint64_t seed, uint64_t states_max)
     driver->report->calls += parameters.calls;
     test_directory_remove(scratch);
     if (wrong != NULL)
+        snprintf(driver->report->wrong, sizeof driver->report->wrong, "%s", wrong);
+    if (wrong != NULL)
         fprintf(stderr, "%s: seed %llu: %s\n", driver->suite->name, (unsigned long long)seed,
                 wrong);
     free(wrong);
@@ -145,6 +150,7 @@ static bool run_seed(struct driver *driver, uint64_t seed, uint64_t states_max)
     pid_t child;
 
     fflush(NULL);
+    driver->report->wrong[0] = '\0';
     child = fork();
     if (child < 0)
         abort();
@@ -154,11 +160,15 @@ static bool run_seed(struct driver *driver, uint64_t seed, uint64_t states_max)
         exit(child_main(driver, seed, states_max));
     }
     if (!wait_for(child, &status)) {
+        snprintf(driver->report->wrong, sizeof driver->report->wrong, "it hangs");
         if (!driver->is_quiet)
             fprintf(stderr, "%s: seed %llu: hangs\n", driver->suite->name,
                     (unsigned long long)seed);
         return false;
     }
+    if (WIFSIGNALED(status))
+        snprintf(driver->report->wrong, sizeof driver->report->wrong, "signal %d",
+                 WTERMSIG(status));
     if (WIFSIGNALED(status) && !driver->is_quiet)
         fprintf(stderr, "%s: seed %llu: ended by signal %d\n", driver->suite->name,
                 (unsigned long long)seed, WTERMSIG(status));
@@ -268,23 +278,46 @@ static const char *expected_reason(const struct driver *driver, const char *text
     return NULL;
 }
 
-static bool is_noticed(struct driver *driver, uint64_t seed, uint64_t site)
+/* A seed that fails without the sync, and does not fail with it. -1: one fails with it, too. */
+static int is_noticed(struct driver *driver, uint64_t seed, uint64_t site)
 {
-    bool noticed = false;
+    bool noticed = false, is_sound = true;
+    char wrong[sizeof driver->report->wrong];
 
-    driver->skipped_site = site;
     driver->is_quiet = true;
-    for (unsigned i = 0; i < MUTATION_SEEDS && !noticed; i++)
-        noticed = !run_seed(driver, seed_next(&seed) % 1000000000, MUTATION_STATES);
+    for (unsigned i = 0; i < MUTATION_SEEDS && !noticed; i++) {
+        uint64_t this_seed = seed_next(&seed) % 1000000000;
+
+        driver->skipped_site = site;
+        noticed = !run_seed(driver, this_seed, MUTATION_STATES);
+        driver->skipped_site = 0;
+        if (!noticed)
+            continue;
+        memcpy(wrong, driver->report->wrong, sizeof wrong);
+        for (unsigned j = 0; j < CONTROL_TIMES && is_sound; j++)
+            is_sound = run_seed(driver, this_seed, MUTATION_STATES);
+        if (!is_sound)
+            fprintf(stdout, "%s: seed %llu fails all the same: %s\n", driver->suite->name,
+                    (unsigned long long)this_seed, driver->report->wrong);
+        memcpy(driver->report->wrong, wrong, sizeof wrong);
+    }
     driver->is_quiet = false;
-    driver->skipped_site = 0;
-    return noticed;
+    return !is_sound ? -1 : noticed;
+}
+
+/* What was seen, in a line. */
+static const char *first_line(char *wrong)
+{
+    for (char *at = wrong; *at != '\0'; at++)
+        if (*at == '\n')
+            *at = ';';
+    return wrong;
 }
 
 static int run_mutations(struct driver *driver, uint64_t seed)
 {
+    size_t noticed = 0, unexpected = 0, tried = 0;
     uint64_t discovery = seed;
-    size_t noticed = 0, unexpected = 0;
 
     driver->find_sites = true;
     for (unsigned i = 0; i < DISCOVERY_SEEDS; i++)
@@ -293,21 +326,30 @@ static int run_mutations(struct driver *driver, uint64_t seed)
     driver->find_sites = false;
     for (size_t i = 0; i < driver->report->site_count; i++) {
         const struct site *site = &driver->report->sites[i];
+        const char *reason = NULL;
         char text[400];
-        const char *reason;
-        bool found = is_noticed(driver, seed, site->number);
+        int found;
 
         describe_site(driver, site->text, text);
-        reason = found ? NULL : expected_reason(driver, text);
-        noticed += found;
-        unexpected += !found && reason == NULL;
+        if (driver->only != NULL && strstr(text, driver->only) == NULL)
+            continue;
+        tried++;
+        found = is_noticed(driver, seed, site->number);
+        if (found < 0)
+            return 1;
+        if (found == 0)
+            reason = expected_reason(driver, text);
+        else
+            reason = first_line(driver->report->wrong);
+        noticed += found > 0;
+        unexpected += found == 0 && reason == NULL;
         printf("%s: %-9s %s (%llu times)%s%s\n", driver->suite->name,
-               found ? "noticed" : "SURVIVES", text, (unsigned long long)site->hits,
+               found > 0 ? "noticed" : "SURVIVES", text, (unsigned long long)site->hits,
                reason != NULL ? ": " : "", reason != NULL ? reason : "");
         fflush(stdout);
     }
     printf("%s: %zu of %zu places noticed, %zu survive unexpectedly\n", driver->suite->name,
-           noticed, driver->report->site_count, unexpected);
+           noticed, tried, unexpected);
     return unexpected > 0 ? 1 : 0;
 }
 
@@ -316,8 +358,8 @@ static int run_mutations(struct driver *driver, uint64_t seed)
 static int usage(const char *program)
 {
     fprintf(stderr,
-            "usage: %s [--seed S] [--ops N] [--times N] [--states N] [--seconds N] [--mutate] "
-            "[--verbose]\n",
+            "usage: %s [--seed S] [--ops N] [--times N] [--states N] [--seconds N] "
+            "[--mutate [--only TEXT]] [--verbose]\n",
             program);
     return 2;
 }
@@ -365,6 +407,8 @@ int crash_driver_main(const struct crash_suite *suite, int count, char **argumen
         } else if (strcmp(option, "--states") == 0) {
             states_max = strtoull(value, NULL, 0);
             seconds_max = 0;
+        } else if (strcmp(option, "--only") == 0) {
+            driver.only = value;
         } else if (strcmp(option, "--seconds") == 0) {
             seconds_max = strtod(value, NULL);
         } else {

@@ -11,10 +11,12 @@
 
 #include "engine/chunk_format.h"
 #include "tests/lib/crash_history_internal.h"
+#include "tests/lib/crash_rules.h"
 #include "tests/lib/seed.h"
 
 #define RECOVERY_CAPTURES 3
 #define LIFE_CAPTURES     4
+#define IMAGE_CHECKS      4 /* of so many images the files of one are looked at */
 
 /* ---- watching ---- */
 
@@ -411,12 +413,16 @@ static char *recover(struct crash_explorer *explorer, struct disk_model *image,
     disk_model_set_base(image, base);
     disk_model_put_manifest(image, "store");
     disk_model_skip_syncs(image, explorer->skipped_site);
+    disk_model_observe_sites(image, explorer->site_observer, explorer->site_context);
     life.options = explorer->options;
     life.options.path = life.store;
     life.options.io = life.io;
     crash_watch_start(&life.watch, image, history,
                       depth < explorer->depth_max ? RECOVERY_CAPTURES : 0, life.seed);
-    wrong = run_life(&life, history, event_count, exact);
+    wrong =
+        explorer->states % IMAGE_CHECKS == 0 ? crash_rules_check_image(image, life.store) : NULL;
+    if (wrong == NULL)
+        wrong = run_life(&life, history, event_count, exact);
     crash_watch_stop(&life.watch, image);
     disk_model_set_base(image, "");
     if (wrong == NULL)

@@ -59,7 +59,9 @@ struct crash_explorer {
     char *(*judge)(void *context, struct engine *engine);
     void *context;
     uint64_t skipped_site; /* syncs from there do nothing during recovery either */
-    uint64_t states;       /* images recovered so far */
+    disk_model_site_observer *site_observer; /* of syncs during recovery; may be NULL */
+    void *site_context;
+    uint64_t states; /* images recovered so far */
     uint64_t states_by_depth[8];
     bool is_verbose;
 };

@@ -8,10 +8,12 @@
 #include <string.h>
 
 #include "tests/lib/crash_history_internal.h"
+#include "tests/lib/crash_rules.h"
 #include "tests/lib/seed.h"
 
 #define CAPTURES_SHORT 4000 /* of a short run every moment is looked at */
 #define CAPTURES_LONG  60
+#define MKFS_CUT_SEEDS 4 /* one in so many also cuts the making of a store */
 
 struct run {
     const struct crash_life *life;
@@ -19,7 +21,7 @@ struct run {
     struct crash_history *history;
     struct disk_model *disk;
     struct engine_options options; /* of the store on `disk` */
-    char store[4096];
+    char base[4000], store[4096];
 };
 
 static void choose_options(uint64_t *seed, struct engine_options *options,
@@ -42,6 +44,8 @@ static void choose_options(uint64_t *seed, struct engine_options *options,
     *disk = (struct disk_model_options){
         .check_modes = true,
         .links_max = seed_below(seed, 6) == 0 ? 3 : 0,
+        .names_alone = seed_below(seed, 2) == 0,
+        .torn_renames = seed_below(seed, 2) == 0,
     };
 }
 
@@ -65,6 +69,8 @@ static char *with_engine(struct run *run, use_engine *use, uint64_t seed, unsign
     result = engine_close(engine);
     if (wrong == NULL && result < 0)
         wrong = crash_text("close: %s", error_text(result));
+    if (wrong == NULL)
+        wrong = crash_rules_check_closed(run->disk, run->base);
     crash_history_note_synced(run->history, sequence);
     return wrong;
 }
@@ -78,6 +84,23 @@ static char *use_prepare(struct run *run, struct engine *engine, uint64_t seed, 
 static char *use_work(struct run *run, struct engine *engine, uint64_t seed, unsigned operations)
 {
     return run->life->work(engine, run->history, seed, operations);
+}
+
+/* On a disk of its own. */
+static char *cut_mkfs(struct run *run, const struct crash_parameters *parameters,
+                      const struct disk_model_options *options, const struct store_format *format,
+                      uint64_t seed)
+{
+    struct disk_model *disk = disk_model_new("");
+    char base[4010], *wrong;
+
+    snprintf(base, sizeof base, "%s/mkfs", parameters->scratch);
+    disk_model_set_options(disk, options);
+    disk_model_observe_sites(disk, parameters->site_observer, parameters->site_context);
+    disk_model_skip_syncs(disk, parameters->skipped_site);
+    wrong = crash_rules_check_mkfs(disk, base, format, &run->explorer, seed, &run->explorer.states);
+    disk_model_free(disk);
+    return wrong;
 }
 
 static char *make_store(struct run *run, const struct store_format *format)
@@ -108,19 +131,21 @@ char *crash_run(struct crash_parameters *parameters, const struct crash_life *li
                       .explorer = {.scratch = parameters->scratch,
                                    .live_on = life->live_on,
                                    .skipped_site = parameters->skipped_site,
+                                   .site_observer = parameters->site_observer,
+                                   .site_context = parameters->site_context,
                                    .is_verbose = parameters->is_verbose},
                       .history = crash_history_new()};
     struct disk_model_options disk_options;
     struct store_format format;
     struct crash_watch watch;
-    char base[4000], *wrong;
+    char *wrong = NULL;
 
     run.explorer.depth_max = 1 + (unsigned)seed_below(&seed, 3);
     run.explorer.seed = seed_next(&seed);
     choose_options(&seed, &run.explorer.options, &format, &disk_options);
-    snprintf(base, sizeof base, "%s/0", parameters->scratch);
-    snprintf(run.store, sizeof run.store, "%s/store", base);
-    run.disk = disk_model_new(base);
+    snprintf(run.base, sizeof run.base, "%s/0", parameters->scratch);
+    snprintf(run.store, sizeof run.store, "%s/store", run.base);
+    run.disk = disk_model_new(run.base);
     disk_model_set_options(run.disk, &disk_options);
     disk_model_put_manifest(run.disk, "store");
     run.options = run.explorer.options;
@@ -128,7 +153,10 @@ char *crash_run(struct crash_parameters *parameters, const struct crash_life *li
     run.options.io = disk_model_io(run.disk);
     disk_model_observe_sites(run.disk, parameters->site_observer, parameters->site_context);
     disk_model_skip_syncs(run.disk, parameters->skipped_site);
-    wrong = make_store(&run, &format);
+    if (seed_below(&seed, MKFS_CUT_SEEDS) == 0)
+        wrong = cut_mkfs(&run, parameters, &disk_options, &format, seed_next(&seed));
+    if (wrong == NULL)
+        wrong = make_store(&run, &format);
     crash_watch_start(&watch, run.disk, run.history, is_short ? CAPTURES_SHORT : CAPTURES_LONG,
                       seed_next(&seed));
     if (wrong == NULL)

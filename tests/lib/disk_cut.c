@@ -188,6 +188,57 @@ static void settle_inode(const struct cut *cut, struct disk_inode *inode, size_t
     inode->mode = inode->durable_mode;
 }
 
+static void take_name(struct disk_inode *directory, const char *text)
+{
+    disk_names_set(&directory->durable_names, text, DISK_NOTHING, 0);
+    disk_names_set(&directory->names, text, DISK_NOTHING, 0);
+}
+
+/* Names of what never reached the disk itself: nobody can follow them, and a check removes them. */
+static void settle_newcomers(const struct cut *cut, struct disk_model *disk)
+{
+    for (size_t i = 0; i < disk->inode_count; i++) {
+        struct disk_inode *directory = disk->inodes[i];
+
+        for (size_t j = 0; directory != NULL && j < directory->names.count;) {
+            struct disk_name *name = &directory->names.names[j];
+
+            if (disk->inodes[name->inode]->was_synced ||
+                (cut->mode != CUT_NOTHING && cut_dice(cut, name->inode, 4) < 128)) {
+                j++;
+                continue;
+            }
+            take_name(directory, name->text);
+        }
+    }
+}
+
+/* A directory of which both ends of a rename came to the disk: a check leaves it one name. */
+static void settle_double(const struct cut *cut, struct disk_model *disk, size_t index)
+{
+    struct disk_inode *first = NULL;
+    const char *first_text = NULL;
+
+    for (size_t i = 0; i < disk->inode_count; i++) {
+        struct disk_inode *directory = disk->inodes[i];
+
+        for (size_t j = 0; directory != NULL && j < directory->names.count; j++) {
+            if (directory->names.names[j].inode != index)
+                continue;
+            if (first == NULL) {
+                first = directory;
+                first_text = directory->names.names[j].text;
+            } else if (cut_dice(cut, index, 5) < 128) {
+                take_name(directory, directory->names.names[j].text);
+                return;
+            } else {
+                take_name(first, first_text);
+                return;
+            }
+        }
+    }
+}
+
 /* Names of the inode, and those of them whose link no sync of the file covered. */
 static unsigned count_names(const struct disk_model *disk, size_t index, unsigned *ret_unsynced)
 {
@@ -273,6 +324,14 @@ struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed)
     for (size_t i = 0; i < image->inode_count; i++)
         if (image->inodes[i] != NULL)
             settle_inode(&cut, image->inodes[i], i);
+    if (image->options.names_alone && cut.mode != CUT_EVERYTHING)
+        settle_newcomers(&cut, image);
+    for (size_t i = 0; image->options.torn_renames && i < image->inode_count; i++)
+        if (image->inodes[i] != NULL && image->inodes[i]->is_directory)
+            settle_double(&cut, image, i);
+    for (size_t i = 0; i < image->inode_count; i++)
+        if (image->inodes[i] != NULL)
+            image->inodes[i]->was_synced = true; /* all that is left is on the disk */
     for (size_t i = 0; i < image->inode_count; i++)
         if (image->inodes[i] != NULL)
             settle_links(&cut, image, i);

@@ -9,8 +9,12 @@
  *   mode, link count          what fsync (not fdatasync) of the file covered; else old or new
  *   names                     what a sync of their directory covered; of every later change of a
  *                             name the old or the new one. With `torn_renames` the two ends of a
- *                             rename are two such changes, as on ext4 without a journal; else they
- *                             come together unless one directory was synced and the other was not
+ *                             rename from one directory to another are two such changes, as on
+ *                             ext4 without a journal, but a directory keeps one name, as after
+ *                             e2fsck; else they come together unless one directory was synced and
+ *                             the other was not
+ *   a new file or directory   what a sync of itself covered: with `names_alone` a name that reached
+ *                             the disk before what it leads to is gone, as after e2fsck
  *   everything                what a sync of the file system covered
  * A link count that is too low on the disk destroys the file when it reaches zero, whatever other
  * names it has (R66). After a failed sync what it should have covered stays in the cache and never
@@ -71,6 +75,7 @@ const char *disk_model_base(const struct disk_model *disk);
 
 struct disk_model_options {
     bool torn_renames;
+    bool names_alone;    /* of a file that was never synced the disk may have the name alone */
     bool check_modes;    /* -EACCES for writing a file whose mode forbids it: nobody is root */
     unsigned links_max;  /* of a file; 0: no limit. -EMLINK beyond */
     uint64_t size_bytes; /* of the disk; 0: no limit. -ENOSPC beyond */

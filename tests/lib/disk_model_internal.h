@@ -55,6 +55,7 @@ struct disk_half {
 struct disk_inode {
     bool is_used;
     bool is_directory;
+    bool was_synced;   /* the disk knows that it is there */
     bool is_destroyed; /* the link count reached zero while there were names */
     bool is_locked;
     unsigned handles;

@@ -185,6 +185,7 @@ void disk_inode_make_durable(struct disk_model *disk, struct disk_inode *inode, 
         disk_names_set(&inode->durable_names, inode->halves[i].text, inode->halves[i].inode,
                        inode->halves[i].linked);
     disk_inode_drop_changes(inode);
+    inode->was_synced = true;
     if (!data_only) {
         inode->durable_mode = inode->mode;
         inode->links_synced = disk->next_number;

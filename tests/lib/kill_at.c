@@ -8,6 +8,7 @@
  * counted from the start. VARVE_KILL_STORE is the store's path: other files do not count.
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -17,7 +18,6 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 static struct {
     char call[16], part[16], when;
@@ -32,8 +32,8 @@ __attribute__((constructor)) static void read_environment(void)
 
     point.store = getenv("VARVE_KILL_STORE");
     if (text == NULL || point.store == NULL ||
-        sscanf(text, "%15[^:]:%15[^:]:%c:%u", point.call, point.part, &point.when,
-               &point.number) != 4)
+        sscanf(text, "%15[^:]:%15[^:]:%c:%u", point.call, point.part, &point.when, &point.number) !=
+            4)
         point.call[0] = '\0';
 }
 
@@ -75,8 +75,7 @@ static int is_of_part(int descriptor)
         (path[store_size] != '/' && path[store_size] != '\0'))
         return 0;
     return strcmp(point.part, "any") == 0 ||
-           (path[store_size] == '/' &&
-            strncmp(path + store_size + 1, point.part, part_size) == 0 &&
+           (path[store_size] == '/' && strncmp(path + store_size + 1, point.part, part_size) == 0 &&
             (path[store_size + 1 + part_size] == '/' || path[store_size + 1 + part_size] == '\0'));
 }
 

@@ -653,7 +653,7 @@ static void check_faults(bool stop)
         assert_int_equal(store_remove_tree(fixture.io, fixture.disk.root, "CURRENT"), 0);
         assert_int_equal(store_remove_tree(fixture.io, fixture.disk.root, MANIFEST_FILE), 0);
     } while (error != 0);
-    assert_true(absent >= 12 && step > absent);
+    assert_true(absent >= 11 && step > absent);
     /* No temporary file is left. */
     assert_int_equal(rmdir(fixture.disk.path), 0);
     assert_int_equal(mkdir(fixture.disk.path, 0700), 0);
