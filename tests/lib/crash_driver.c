@@ -50,6 +50,7 @@ struct driver {
     uint64_t skipped_site;
     bool find_sites;
     const char *only; /* of the places to try; NULL: all */
+    unsigned unsound;
 };
 
 static double seconds(void)
@@ -278,11 +279,35 @@ static const char *expected_reason(const struct driver *driver, const char *text
     return NULL;
 }
 
-/* A seed that fails without the sync, and does not fail with it. -1: one fails with it, too. */
-static int is_noticed(struct driver *driver, uint64_t seed, uint64_t site)
+/* What was seen, in a line. */
+static const char *first_line(char *wrong)
 {
-    bool noticed = false, is_sound = true;
-    char wrong[sizeof driver->report->wrong];
+    for (char *at = wrong; *at != '\0'; at++)
+        if (*at == '\n')
+            *at = ';';
+    return wrong;
+}
+
+/* Does the seed pass, and pass again, with every sync in its place? */
+static bool is_sound(struct driver *driver, uint64_t seed)
+{
+    for (unsigned i = 0; i < CONTROL_TIMES; i++) {
+        if (run_seed(driver, seed, MUTATION_STATES))
+            continue;
+        printf("%s: seed %llu fails all the same: %s\n", driver->suite->name,
+               (unsigned long long)seed, first_line(driver->report->wrong));
+        fflush(stdout);
+        driver->unsound++;
+        return false;
+    }
+    return true;
+}
+
+/* Is there a seed that fails without the sync, and does not fail with it? */
+static bool is_noticed(struct driver *driver, uint64_t seed, uint64_t site)
+{
+    char wrong[sizeof driver->report->wrong] = "";
+    bool noticed = false;
 
     driver->is_quiet = true;
     for (unsigned i = 0; i < MUTATION_SEEDS && !noticed; i++) {
@@ -291,27 +316,12 @@ static int is_noticed(struct driver *driver, uint64_t seed, uint64_t site)
         driver->skipped_site = site;
         noticed = !run_seed(driver, this_seed, MUTATION_STATES);
         driver->skipped_site = 0;
-        if (!noticed)
-            continue;
         memcpy(wrong, driver->report->wrong, sizeof wrong);
-        for (unsigned j = 0; j < CONTROL_TIMES && is_sound; j++)
-            is_sound = run_seed(driver, this_seed, MUTATION_STATES);
-        if (!is_sound)
-            fprintf(stdout, "%s: seed %llu fails all the same: %s\n", driver->suite->name,
-                    (unsigned long long)this_seed, driver->report->wrong);
-        memcpy(driver->report->wrong, wrong, sizeof wrong);
+        noticed = noticed && is_sound(driver, this_seed);
     }
+    memcpy(driver->report->wrong, wrong, sizeof wrong);
     driver->is_quiet = false;
-    return !is_sound ? -1 : noticed;
-}
-
-/* What was seen, in a line. */
-static const char *first_line(char *wrong)
-{
-    for (char *at = wrong; *at != '\0'; at++)
-        if (*at == '\n')
-            *at = ';';
-    return wrong;
+    return noticed;
 }
 
 static int run_mutations(struct driver *driver, uint64_t seed)
@@ -328,29 +338,27 @@ static int run_mutations(struct driver *driver, uint64_t seed)
         const struct site *site = &driver->report->sites[i];
         const char *reason = NULL;
         char text[400];
-        int found;
+        bool found;
 
         describe_site(driver, site->text, text);
         if (driver->only != NULL && strstr(text, driver->only) == NULL)
             continue;
         tried++;
         found = is_noticed(driver, seed, site->number);
-        if (found < 0)
-            return 1;
-        if (found == 0)
-            reason = expected_reason(driver, text);
-        else
-            reason = first_line(driver->report->wrong);
-        noticed += found > 0;
-        unexpected += found == 0 && reason == NULL;
+        reason = found ? first_line(driver->report->wrong) : expected_reason(driver, text);
+        noticed += found;
+        unexpected += !found && reason == NULL;
         printf("%s: %-9s %s (%llu times)%s%s\n", driver->suite->name,
-               found > 0 ? "noticed" : "SURVIVES", text, (unsigned long long)site->hits,
+               found ? "noticed" : "SURVIVES", text, (unsigned long long)site->hits,
                reason != NULL ? ": " : "", reason != NULL ? reason : "");
         fflush(stdout);
     }
     printf("%s: %zu of %zu places noticed, %zu survive unexpectedly\n", driver->suite->name,
            noticed, tried, unexpected);
-    return unexpected > 0 ? 1 : 0;
+    if (driver->unsound > 0)
+        printf("%s: %u seeds fail with every sync in its place\n", driver->suite->name,
+               driver->unsound);
+    return unexpected > 0 || driver->unsound > 0 ? 1 : 0;
 }
 
 /* ---- the command line ---- */

@@ -16,7 +16,7 @@
 #include "tests/lib/crash_history_internal.h"
 #include "tests/lib/seed.h"
 
-#define MKFS_CUTS 4 /* of each call */
+#define MKFS_CUTS 16 /* of each call */
 
 /* A directory of the store and its names; NULL when it is not there. */
 static struct io_file *open_directory(struct io *io, const char *store, const char *name,

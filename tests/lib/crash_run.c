@@ -13,7 +13,7 @@
 
 #define CAPTURES_SHORT 4000 /* of a short run every moment is looked at */
 #define CAPTURES_LONG  60
-#define MKFS_CUT_SEEDS 4 /* one in so many also cuts the making of a store */
+#define MKFS_CUT_SEEDS 3 /* one in so many also cuts the making of a store */
 
 struct run {
     const struct crash_life *life;
@@ -44,8 +44,7 @@ static void choose_options(uint64_t *seed, struct engine_options *options,
     *disk = (struct disk_model_options){
         .check_modes = true,
         .links_max = seed_below(seed, 6) == 0 ? 3 : 0,
-        .names_alone = seed_below(seed, 2) == 0,
-        .torn_renames = seed_below(seed, 2) == 0,
+        .is_checked = seed_below(seed, 2) == 0,
     };
 }
 

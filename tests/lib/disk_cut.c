@@ -269,6 +269,11 @@ static void settle_links(const struct cut *cut, struct disk_model *disk, size_t 
 
     if (inode->is_directory)
         return;
+    if (disk->options.is_checked) {
+        inode->links = names;
+        inode->links_synced = disk->next_number;
+        return;
+    }
     if (cut->mode == CUT_EVERYTHING || (cut->mode != CUT_NOTHING && cut_dice(cut, index, 3) < 128))
         missing = 0;
     if (inode->deficit >= (int)names)
@@ -324,9 +329,9 @@ struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed)
     for (size_t i = 0; i < image->inode_count; i++)
         if (image->inodes[i] != NULL)
             settle_inode(&cut, image->inodes[i], i);
-    if (image->options.names_alone && cut.mode != CUT_EVERYTHING)
+    if (image->options.is_checked && cut.mode != CUT_EVERYTHING)
         settle_newcomers(&cut, image);
-    for (size_t i = 0; image->options.torn_renames && i < image->inode_count; i++)
+    for (size_t i = 0; image->options.is_checked && i < image->inode_count; i++)
         if (image->inodes[i] != NULL && image->inodes[i]->is_directory)
             settle_double(&cut, image, i);
     for (size_t i = 0; i < image->inode_count; i++)

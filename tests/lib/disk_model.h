@@ -8,15 +8,14 @@
  *                             by themselves, in any combination; of every later size the same
  *   mode, link count          what fsync (not fdatasync) of the file covered; else old or new
  *   names                     what a sync of their directory covered; of every later change of a
- *                             name the old or the new one. With `torn_renames` the two ends of a
- *                             rename from one directory to another are two such changes, as on
- *                             ext4 without a journal, but a directory keeps one name, as after
- *                             e2fsck; else they come together unless one directory was synced and
- *                             the other was not
- *   a new file or directory   what a sync of itself covered: with `names_alone` a name that reached
- *                             the disk before what it leads to is gone, as after e2fsck
+ *                             name the old or the new one. The two ends of a rename come together
+ *                             unless one directory was synced and the other was not
  *   everything                what a sync of the file system covered
- * A link count that is too low on the disk destroys the file when it reaches zero, whatever other
+ * With `is_checked` it is a file system without a journal that is repaired after every cut (e2fsck).
+ * More may be missing then: the ends of a rename from one directory to another are two changes, and
+ * a file or directory that was never synced itself is gone, whatever names of it are there. What is
+ * there is in order: directories have one name, link counts are right.
+ * Otherwise a link count that is too low on the disk destroys the file when it reaches zero, whatever other
  * names it has (R66). After a failed sync what it should have covered stays in the cache and never
  * reaches the disk, and later syncs succeed.
  *
@@ -74,8 +73,7 @@ struct io *disk_model_io(struct disk_model *disk);
 const char *disk_model_base(const struct disk_model *disk);
 
 struct disk_model_options {
-    bool torn_renames;
-    bool names_alone;    /* of a file that was never synced the disk may have the name alone */
+    bool is_checked;     /* no journal, and a check before the disk is used again: see above */
     bool check_modes;    /* -EACCES for writing a file whose mode forbids it: nobody is root */
     unsigned links_max;  /* of a file; 0: no limit. -EMLINK beyond */
     uint64_t size_bytes; /* of the disk; 0: no limit. -ENOSPC beyond */
