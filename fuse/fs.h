@@ -105,6 +105,7 @@ struct fs_attribute {
     uint64_t blocks_512;
     struct timespec atime, mtime, ctime, btime;
     uint32_t flags; /* FS_*_FL of linux/fs.h */
+    uint32_t project;
 };
 
 struct fs_entry {
@@ -188,8 +189,11 @@ struct fs_setattr {
 int fs_setattr(struct fs *fs, uint64_t node, const struct fs_setattr *change,
                const struct fs_caller *caller, struct fs_entry *ret_entry);
 
-/* FS_IOC_GETFLAGS / SETFLAGS: immutable, append, nodump, noatime, sync, dirsync. */
-int fs_set_flags(struct fs *fs, uint64_t node, uint32_t flags, const struct fs_caller *caller);
+/* FS_IOC_GETFLAGS / SETFLAGS: immutable, append, nodump, noatime, sync, and of directories dirsync
+ * and projinherit: what is made in them is of their project, and what is of another is not let in
+ * (-EXDEV). `project`: NULL leaves it. */
+int fs_set_flags(struct fs *fs, uint64_t node, uint32_t flags, const uint32_t *project,
+                 const struct fs_caller *caller);
 
 /* ---- files ---- */
 

@@ -216,12 +216,18 @@ int fs_setattr(struct fs *fs, uint64_t node, const struct fs_setattr *change,
     return error < 0 ? error : fs_inode_attribute(fs, &live, node, &inode, 0, ret_entry);
 }
 
-/* ---- flags ---- */
+/* ---- flags, projects ---- */
 
-static int set_flags_in(struct fs_edit *edit, uint64_t ino, uint32_t flags,
+bool fs_project_may_enter(const struct fs_inode *directory, const struct fs_inode *inode)
+{
+    return (directory->flags & FS_PROJINHERIT_FL) == 0 || directory->project == inode->project;
+}
+
+static int set_flags_in(struct fs_edit *edit, uint64_t ino, uint32_t flags, const uint32_t *project,
                         const struct fs_caller *caller)
 {
     const uint32_t privileged = FS_IMMUTABLE_FL | FS_APPEND_FL;
+    const uint32_t of_directories = FS_DIRSYNC_FL | FS_PROJINHERIT_FL;
     struct fs_inode inode;
     int error = fs_inode_load(edit->view, ino, &inode, NULL);
 
@@ -233,15 +239,24 @@ static int set_flags_in(struct fs_edit *edit, uint64_t ino, uint32_t flags,
         return -EPERM;
     if (caller->uid != 0 && ((flags ^ inode.flags) & privileged) != 0)
         return -EPERM;
-    if (flags == inode.flags)
+    if (!S_ISDIR(inode.mode) && (flags & of_directories & ~inode.flags) != 0)
+        return -EOPNOTSUPP;
+    if (project == NULL)
+        project = &inode.project;
+    if (flags == inode.flags && *project == inode.project)
         return 0;
+    /* Nothing but that flag itself may be changed while it is set. */
+    if ((inode.flags & flags & FS_IMMUTABLE_FL) != 0)
+        return -EPERM;
     inode.flags = flags;
+    inode.project = *project;
     inode.ctime = edit->now;
     fs_inode_put(edit->batch, ino, &inode);
     return fs_edit_commit(edit);
 }
 
-int fs_set_flags(struct fs *fs, uint64_t node, uint32_t flags, const struct fs_caller *caller)
+int fs_set_flags(struct fs *fs, uint64_t node, uint32_t flags, const uint32_t *project,
+                 const struct fs_caller *caller)
 {
     struct fs_edit edit;
     int error = fs_node_check_writable(fs, node);
@@ -253,7 +268,7 @@ int fs_set_flags(struct fs *fs, uint64_t node, uint32_t flags, const struct fs_c
     error = fs_edit_begin(fs, &node, 1, &edit);
     if (error < 0)
         return error;
-    error = set_flags_in(&edit, node, flags, caller);
+    error = set_flags_in(&edit, node, flags, project, caller);
     fs_edit_end(&edit);
     return error;
 }

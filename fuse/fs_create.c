@@ -9,9 +9,10 @@
 #define TARGET_SIZE_MAX 4095
 
 /* What directories pass on to what is made in them, as ext4 does. */
-#define FLAGS_INHERITED_DIRECTORY (FS_SYNC_FL | FS_DIRSYNC_FL | FS_NODUMP_FL | FS_NOATIME_FL)
-#define FLAGS_INHERITED_FILE      (FS_SYNC_FL | FS_NODUMP_FL | FS_NOATIME_FL)
-#define FLAGS_INHERITED_OTHER     (FS_NODUMP_FL | FS_NOATIME_FL)
+#define FLAGS_INHERITED_DIRECTORY                                                                  \
+    (FS_SYNC_FL | FS_DIRSYNC_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_PROJINHERIT_FL)
+#define FLAGS_INHERITED_FILE  (FS_SYNC_FL | FS_NODUMP_FL | FS_NOATIME_FL)
+#define FLAGS_INHERITED_OTHER (FS_NODUMP_FL | FS_NOATIME_FL)
 
 struct creation {
     uint64_t parent;
@@ -44,6 +45,7 @@ static struct fs_inode new_inode(const struct fs_edit *edit, const struct fs_ino
         .btime = edit->now,
         .flags = inherited_flags(parent->flags, mode),
         .generation = 1,
+        .project = parent->flags & FS_PROJINHERIT_FL ? parent->project : 0,
     };
 
     if (creation->name != NULL) {

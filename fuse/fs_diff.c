@@ -126,7 +126,7 @@ static unsigned compare_attributes(const struct fs_inode *before, const struct f
         changes |= FS_DIFF_OWNER;
     if (!same_time(before->mtime, after->mtime) || !same_time(before->atime, after->atime))
         changes |= FS_DIFF_TIMES;
-    if (before->flags != after->flags)
+    if (before->flags != after->flags || before->project != after->project)
         changes |= FS_DIFF_FLAGS;
     if (size_of(before) != size_of(after) || before->rdev != after->rdev)
         changes |= FS_DIFF_CONTENT;

@@ -214,6 +214,7 @@ int fs_inode_attribute(struct fs *fs, const struct fs_location *location, uint64
                 .ctime = inode->ctime,
                 .btime = inode->btime,
                 .flags = inode->flags,
+                .project = inode->project,
             },
         .stable = !shared,
     };

@@ -34,7 +34,7 @@ enum inode_layout {
     INODE_NEXT_COOKIE = 104, /* of anything else: name_cookie */
     INODE_ENTRIES = 112,
     INODE_XATTRS = 120,
-    INODE_RESERVED = 124, /* zero */
+    INODE_PROJECT = 124,
     INODE_END = 128
 };
 static_assert(INODE_END == FS_INODE_SIZE, "the layout fills the record");
@@ -194,7 +194,7 @@ void fs_inode_encode(const struct fs_inode *inode, uint8_t to[FS_INODE_SIZE])
     put_le64(to + name_cookie_place(inode->mode), inode->name_cookie);
     put_le64(to + INODE_ENTRIES, inode->entries);
     put_le32(to + INODE_XATTRS, inode->xattrs);
-    put_le32(to + INODE_RESERVED, 0);
+    put_le32(to + INODE_PROJECT, inode->project);
 }
 
 int fs_inode_decode(struct slice from, struct fs_inode *ret_inode)
@@ -202,7 +202,7 @@ int fs_inode_decode(struct slice from, struct fs_inode *ret_inode)
     const uint8_t *data = from.data;
     struct fs_inode inode;
 
-    if (from.size != FS_INODE_SIZE || get_le32(data + INODE_RESERVED) != 0)
+    if (from.size != FS_INODE_SIZE)
         return ERROR_CORRUPT;
     inode.mode = get_le32(data + INODE_MODE);
     inode.uid = get_le32(data + INODE_UID);
@@ -222,6 +222,7 @@ int fs_inode_decode(struct slice from, struct fs_inode *ret_inode)
         inode.next_cookie = 0;
     inode.entries = get_le64(data + INODE_ENTRIES);
     inode.xattrs = get_le32(data + INODE_XATTRS);
+    inode.project = get_le32(data + INODE_PROJECT);
 
     if (!get_time(data + INODE_ATIME, &inode.atime) ||
         !get_time(data + INODE_MTIME, &inode.mtime) ||

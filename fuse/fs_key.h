@@ -67,6 +67,7 @@ struct fs_inode {
     uint64_t next_cookie; /* of a directory: the next to be given */
     uint64_t entries;     /* of a directory: number of names */
     uint32_t xattrs;      /* number of xattr records: 0 saves the look-up */
+    uint32_t project;
 };
 
 /* A dentry's value, little-endian: child ino u64, cookie u64, type u32. */

@@ -58,6 +58,8 @@ static int link_in(struct fs_edit *edit, uint64_t ino, uint64_t parent, const ch
         return error == 0 ? -EEXIST : error;
     if ((inode.flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) != 0)
         return -EPERM;
+    if (!fs_project_may_enter(&directory, &inode))
+        return -EXDEV;
     if (inode.nlink >= FS_LINKS_MAX)
         return -EMLINK;
 

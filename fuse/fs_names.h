@@ -183,6 +183,10 @@ int fs_snapshot_entry(struct fs *fs, struct snapshot *snapshot, uint64_t ino,
 
 /* Attribute flags that are kept. */
 #define FS_FLAGS_KNOWN                                                                             \
-    (FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_SYNC_FL | FS_DIRSYNC_FL)
+    (FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_SYNC_FL | FS_DIRSYNC_FL |  \
+     FS_PROJINHERIT_FL)
+
+/* May the inode get a name in the directory? One that hands its project on takes none of another. */
+bool fs_project_may_enter(const struct fs_inode *directory, const struct fs_inode *inode);
 
 #endif

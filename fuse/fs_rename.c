@@ -206,6 +206,16 @@ static int check_replacement(const struct renaming *renaming)
     return to_directory && renaming->to.inode.entries > 0 ? -ENOTEMPTY : 0;
 }
 
+static int check_projects(const struct renaming *renaming)
+{
+    const struct side *from = &renaming->from, *to = &renaming->to;
+
+    if (!fs_project_may_enter(to->directory, &from->inode) ||
+        (is_exchange(renaming) && !fs_project_may_enter(from->directory, &to->inode)))
+        return -EXDEV;
+    return 0;
+}
+
 /* How many subdirectories a directory gains or loses. */
 static int links_gained(const struct renaming *renaming)
 {
@@ -240,6 +250,8 @@ static int check(struct renaming *renaming)
         error = check_loop(renaming);
     if (error == 0 && to->exists && !is_exchange(renaming))
         error = check_replacement(renaming);
+    if (error == 0)
+        error = check_projects(renaming);
     if (error < 0)
         return error;
     if (from->parent != to->parent) {
@@ -316,6 +328,7 @@ static void put_whiteout(struct renaming *renaming)
         .ctime = renaming->edit.now,
         .btime = renaming->edit.now,
         .generation = 1,
+        .project = from->directory->flags & FS_PROJINHERIT_FL ? from->directory->project : 0,
         .parent = from->parent,
         .name_cookie = from->directory->next_cookie, /* fs_edit_add_entry() will give it */
     };

@@ -17,7 +17,7 @@ static const struct {
 } flag_pairs[] = {
     {FS_IMMUTABLE_FL, FS_XFLAG_IMMUTABLE}, {FS_APPEND_FL, FS_XFLAG_APPEND},
     {FS_SYNC_FL, FS_XFLAG_SYNC},           {FS_NOATIME_FL, FS_XFLAG_NOATIME},
-    {FS_NODUMP_FL, FS_XFLAG_NODUMP},
+    {FS_NODUMP_FL, FS_XFLAG_NODUMP},       {FS_PROJINHERIT_FL, FS_XFLAG_PROJINHERIT},
 };
 
 #define FLAG_PAIRS (sizeof flag_pairs / sizeof flag_pairs[0])
@@ -37,11 +37,12 @@ static void ll_get_flags(fuse_req_t request, uint64_t node, size_t out_size)
 
 /* The kernel keeps the attributes, and does not know that setting flags changes ctime. Only those
  * are dropped, which waits for nothing, so it may be done here: before the caller goes on. */
-static int ll_change_flags(fuse_req_t request, uint64_t node, uint32_t flags)
+static int ll_change_flags(fuse_req_t request, uint64_t node, uint32_t flags,
+                           const uint32_t *project)
 {
     struct fs_caller caller = ll_caller(request);
     struct ll *ll = ll_of(request);
-    int error = fs_set_flags(ll->fs, node, flags, &caller);
+    int error = fs_set_flags(ll->fs, node, flags, project, &caller);
 
     if (error == 0)
         (void)fuse_lowlevel_notify_inval_inode(ll->session, node, -1, 0);
@@ -55,7 +56,7 @@ static void ll_set_flags(fuse_req_t request, uint64_t node, const void *in, size
 
     if (in_size >= sizeof flags) {
         memcpy(&flags, in, sizeof flags);
-        error = ll_change_flags(request, node, flags);
+        error = ll_change_flags(request, node, flags, NULL);
     }
     if (error < 0)
         ll_reply_error(request, error);
@@ -75,6 +76,7 @@ static void ll_get_extended(fuse_req_t request, uint64_t node, size_t out_size)
         ll_reply_error(request, error);
         return;
     }
+    attributes.fsx_projid = entry.attribute.project;
     for (size_t i = 0; i < FLAG_PAIRS; i++) {
         if (entry.attribute.flags & flag_pairs[i].flag)
             attributes.fsx_xflags |= flag_pairs[i].extended;
@@ -93,9 +95,8 @@ static void ll_set_extended(fuse_req_t request, uint64_t node, const void *in, s
         memcpy(&attributes, in, sizeof attributes);
         error = fs_getattr(fs, node, &entry);
     }
-    /* Project identifiers and extent hints are not kept here. */
-    if (error == 0 && (attributes.fsx_projid != 0 || attributes.fsx_extsize != 0 ||
-                       attributes.fsx_cowextsize != 0))
+    /* Extent hints are not kept here. */
+    if (error == 0 && (attributes.fsx_extsize != 0 || attributes.fsx_cowextsize != 0))
         error = -EOPNOTSUPP;
     if (error == 0) {
         for (size_t i = 0; i < FLAG_PAIRS; i++) {
@@ -107,7 +108,7 @@ static void ll_set_extended(fuse_req_t request, uint64_t node, const void *in, s
         /* HASATTR only informs. */
         error = (attributes.fsx_xflags & ~(uint32_t)FS_XFLAG_HASATTR) != 0
                     ? -EOPNOTSUPP
-                    : ll_change_flags(request, node, entry.attribute.flags);
+                    : ll_change_flags(request, node, entry.attribute.flags, &attributes.fsx_projid);
     }
     if (error < 0)
         ll_reply_error(request, error);

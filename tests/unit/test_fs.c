@@ -553,9 +553,11 @@ static void immutable_and_append_only_are_honoured(void **state)
     struct fs_entry entry;
 
     fs_fixture_file(fixture, directory, "old");
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &fs_fixture_user), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_COMPR_FL, &fs_fixture_root), -EOPNOTSUPP);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_user),
+                     -EPERM);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_COMPR_FL, NULL, &fs_fixture_root),
+                     -EOPNOTSUPP);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_fixture_attribute(fixture, file).flags, FS_IMMUTABLE_FL);
     assert_int_equal(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry), -EPERM);
     assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "f", NULL), -EPERM);
@@ -563,15 +565,60 @@ static void immutable_and_append_only_are_honoured(void **state)
     assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", FS_ROOT, "g", 0, NULL), -EPERM);
     assert_int_equal(fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0, &fs_fixture_root), -EPERM);
 
-    assert_int_equal(fs_set_flags(fixture->fs, directory, FS_APPEND_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, directory, FS_APPEND_FL, NULL, &fs_fixture_root), 0);
     fs_fixture_file(fixture, directory, "new");
     assert_int_equal(fs_unlink(fixture->fs, directory, "old", NULL), -EPERM);
     assert_int_equal(fs_rename(fixture->fs, directory, "old", FS_ROOT, "x", 0, NULL), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, directory, FS_IMMUTABLE_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, directory, FS_IMMUTABLE_FL, NULL, &fs_fixture_root),
+                     0);
     assert_int_equal(
         fs_mknod(fixture->fs, directory, "x", S_IFREG | 0644, 0, &fs_fixture_root, &entry), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, directory, 0, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, directory, 0, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_unlink(fixture->fs, directory, "old", NULL), 0);
+}
+
+static void projects_are_kept_handed_on_and_guarded(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f"), below;
+    uint32_t project = 7, other = 8;
+    struct fs_entry entry;
+
+    assert_int_equal(fs_fixture_attribute(fixture, file).project, 0);
+    assert_int_equal(fs_set_flags(fixture->fs, directory, 0, &project, &fs_fixture_user), -EPERM);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_PROJINHERIT_FL, NULL, &fs_fixture_root),
+                     -EOPNOTSUPP);
+    assert_int_equal(fs_set_flags(fixture->fs, directory, 0, &project, &fs_fixture_root), 0);
+    below = fs_fixture_file(fixture, directory, "not handed on");
+    assert_int_equal(fs_fixture_attribute(fixture, below).project, 0);
+    assert_int_equal(
+        fs_set_flags(fixture->fs, directory, FS_PROJINHERIT_FL, NULL, &fs_fixture_root), 0);
+    assert_int_equal(fs_fixture_attribute(fixture, directory).project, 7);
+    below = fs_fixture_file(fixture, directory, "file");
+    assert_int_equal(fs_fixture_attribute(fixture, below).project, 7);
+    assert_int_equal(fs_fixture_attribute(fixture, below).flags, 0);
+    below = fs_fixture_directory(fixture, directory, "directory");
+    assert_int_equal(fs_fixture_attribute(fixture, below).project, 7);
+    assert_int_equal(fs_fixture_attribute(fixture, below).flags, FS_PROJINHERIT_FL);
+
+    assert_int_equal(fs_link(fixture->fs, file, directory, "g", &fs_fixture_root, &entry), -EXDEV);
+    assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", directory, "g", 0, &fs_fixture_root),
+                     -EXDEV);
+    assert_int_equal(
+        fs_rename(fixture->fs, directory, "file", FS_ROOT, "f", RENAME_EXCHANGE, &fs_fixture_root),
+        -EXDEV);
+    assert_int_equal(fs_set_flags(fixture->fs, file, 0, &project, &fs_fixture_root), 0);
+    assert_int_equal(fs_link(fixture->fs, file, directory, "g", &fs_fixture_root, &entry), 0);
+    assert_int_equal(
+        fs_rename(fixture->fs, directory, "file", FS_ROOT, "f", RENAME_EXCHANGE, &fs_fixture_root),
+        0);
+
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &other, &fs_fixture_root),
+                     -EPERM);
+    assert_int_equal(fs_set_flags(fixture->fs, file, 0, &other, &fs_fixture_root), 0);
+    assert_int_equal(fs_fixture_attribute(fixture, file).project, 8);
 }
 
 static void immutable_and_append_only_files_are_not_opened_for_more_than_they_allow(void **state)
@@ -580,11 +627,11 @@ static void immutable_and_append_only_files_are_not_opened_for_more_than_they_al
     uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
 
     assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR | O_TRUNC), 0);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_check_open(fixture->fs, file, O_RDONLY), 0);
     assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY), -EPERM);
     assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR | O_APPEND), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_check_open(fixture->fs, file, O_RDONLY), 0);
     assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR), -EPERM);
     assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY | O_APPEND), 0);
@@ -599,13 +646,13 @@ static void an_append_only_file_may_be_touched_but_not_dated(void **state)
     uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
     struct fs_entry entry;
 
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), 0);
     times.mask = given | FS_SETATTR_ATIME_NOW;
     assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
     times.mask = given;
     assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
     times.mask = given | FS_SETATTR_ATIME_NOW | FS_SETATTR_MTIME_NOW;
     assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
 }
@@ -616,7 +663,7 @@ static void new_files_inherit_the_flags_that_are_passed_on(void **state)
     uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
     uint32_t flags = FS_NODUMP_FL | FS_NOATIME_FL | FS_DIRSYNC_FL | FS_APPEND_FL;
 
-    assert_int_equal(fs_set_flags(fixture->fs, directory, flags, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, directory, flags, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_fixture_make(fixture, directory, "f", S_IFREG | 0644).flags,
                      FS_NODUMP_FL | FS_NOATIME_FL);
     assert_int_equal(fs_fixture_make(fixture, directory, "s", S_IFDIR | 0755).flags,
@@ -804,7 +851,7 @@ static void a_read_only_store_refuses_every_change(void **state)
     assert_int_equal(fs_rmdir(fixture->fs, FS_ROOT, "f", NULL), -EROFS);
     assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", FS_ROOT, "g", 0, NULL), -EROFS);
     assert_int_equal(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry), -EROFS);
-    assert_int_equal(fs_set_flags(fixture->fs, file, 0, &fs_fixture_root), -EROFS);
+    assert_int_equal(fs_set_flags(fixture->fs, file, 0, NULL, &fs_fixture_root), -EROFS);
     assert_int_equal(fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0, &fs_fixture_root), -EROFS);
     assert_int_equal(fs_removexattr(fixture->fs, file, "user.a", &fs_fixture_root), -EROFS);
     assert_int_equal(fs_statfs(fixture->fs, &space), 0);
@@ -1095,6 +1142,7 @@ int main(void)
         FS_FIXTURE_TEST(a_new_owner_loses_the_old_ones_privileges),
         FS_FIXTURE_TEST(truncation_cuts_and_extends),
         FS_FIXTURE_TEST(immutable_and_append_only_are_honoured),
+        FS_FIXTURE_TEST(projects_are_kept_handed_on_and_guarded),
         FS_FIXTURE_TEST(immutable_and_append_only_files_are_not_opened_for_more_than_they_allow),
         FS_FIXTURE_TEST(an_append_only_file_may_be_touched_but_not_dated),
         FS_FIXTURE_TEST(new_files_inherit_the_flags_that_are_passed_on),

@@ -229,13 +229,13 @@ static void flags_forbid_what_they_say(void **state)
     uint64_t node = fs_fixture_file(fixture, FS_ROOT, "f");
 
     write_bytes(fixture, node, 10, 0, 1);
-    assert_int_equal(fs_set_flags(fixture->fs, node, FS_APPEND_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, node, FS_APPEND_FL, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_write(fixture->fs, node, "x", 1, 5, false, false), -EPERM);
     assert_int_equal(fs_fallocate(fixture->fs, node, PUNCH, 0, 5), -EPERM);
     append_text(fixture, node, "more");
-    assert_int_equal(fs_set_flags(fixture->fs, node, FS_IMMUTABLE_FL, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, node, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
     assert_int_equal(fs_write(fixture->fs, node, "x", 1, 0, true, false), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, node, 0, &fs_fixture_root), 0);
+    assert_int_equal(fs_set_flags(fixture->fs, node, 0, NULL, &fs_fixture_root), 0);
     expect_bytes(fixture, node, 10, 0, 1);
 }
 

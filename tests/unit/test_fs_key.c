@@ -97,6 +97,7 @@ static struct fs_inode sample_inode(void)
         .name_cookie = 11,
         .entries = 12,
         .xattrs = 13,
+        .project = 0xfffffffd,
     };
 }
 
@@ -113,6 +114,7 @@ static void an_inode_survives_encoding(void **state)
     assert_int_equal(after.atime.tv_sec, -1);
     assert_int_equal(after.atime.tv_nsec, 999999999);
     assert_int_equal(after.xattrs, 13);
+    assert_int_equal(after.project, 0xfffffffd);
     assert_int_equal(after.rdev, UINT64_MAX);
     assert_int_equal(after.name_cookie, 11);
     assert_int_equal(after.next_cookie, 0);
@@ -151,7 +153,7 @@ static void the_inode_layout_is_as_documented(void **state)
     assert_int_equal(get_le64(data + 96), 10);
     assert_int_equal(get_le64(data + 104), 11);
     assert_int_equal(get_le32(data + 120), 13);
-    assert_int_equal(get_le32(data + 124), 0);
+    assert_int_equal(get_le32(data + 124), 0xfffffffd);
 }
 
 static void an_inode_of_another_size_is_refused(void **state)
@@ -182,7 +184,6 @@ static void an_inode_with_impossible_fields_is_refused(void **state)
         {64, 1000000000},       /* of ctime */
         {76, 1000000000},       /* of btime */
         {108, 0x80000000},      /* a cookie above INT64_MAX */
-        {124, 1},               /* reserved */
     };
     struct fs_inode inode = sample_inode(), untouched = sample_inode();
 

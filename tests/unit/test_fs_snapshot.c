@@ -284,7 +284,7 @@ static void every_change_inside_is_refused(void **state)
     assert_int_equal(fs_rmdir(fixture->fs, root, "d", NULL), -EROFS);
     assert_int_equal(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry), -EROFS);
     assert_int_equal(fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0, &fs_fixture_root), -EROFS);
-    assert_int_equal(fs_set_flags(fixture->fs, file, 0, &fs_fixture_root), -EROFS);
+    assert_int_equal(fs_set_flags(fixture->fs, file, 0, NULL, &fs_fixture_root), -EROFS);
     assert_int_equal(fs_write(fixture->fs, file, "x", 1, 0, false, false), -EROFS);
     assert_int_equal(fs_open_file(fixture->fs, file, true, &handle), -EROFS);
 
