@@ -103,7 +103,7 @@ static struct name_list list_names(struct io *io, const char *store, const char 
 {
     struct name_list list = {0};
     struct io_file *directory;
-    char path[4096];
+    char path[5000];
 
     snprintf(path, sizeof path, "%s/%s", store, name);
     if (io_open_root(io, path, &directory) < 0)

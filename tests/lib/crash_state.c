@@ -274,7 +274,7 @@ static char *about_key(struct slice key, uint64_t sequence, const char *what)
 /* Which key is not as it should be. */
 static char *find_difference(struct crash_history *history, struct engine_view *view)
 {
-    uint64_t sequence = engine_view_sequence(view), hash;
+    uint64_t sequence = engine_view_sequence(view), hash = 0;
     struct engine_iterator *iterator;
     struct buffer data = {0};
     struct state state;
