@@ -80,6 +80,16 @@ void engine_wake_locked(struct engine *engine)
     pthread_cond_broadcast(&engine->flush_wanted);
 }
 
+void engine_cut(struct engine *engine)
+{
+    engine_latch(engine, -ESHUTDOWN, "cut off on request");
+    io_cut(engine->io);
+    manifest_poison(engine->manifest);
+    lock_acquire(&engine->write_lock);
+    engine_wake_locked(engine);
+    lock_release(&engine->write_lock);
+}
+
 /* ---- construction ---- */
 
 static struct engine *engine_new(const struct engine_options *options)

@@ -67,6 +67,12 @@ const uint8_t *engine_uuid(const struct engine *engine);
 /* Why the engine latched, or 0; *ret_text (may be NULL) is static or lives as long as the engine. */
 int engine_latch_reason(struct engine *engine, const char **ret_text);
 
+/*
+ * As if the power had gone: nothing is written to the store any more, what was acknowledged and not
+ * synced is lost with the memory, and the next opening recovers. Latches; reading goes on. For tests.
+ */
+void engine_cut(struct engine *engine);
+
 /* ---- writing ---- */
 
 /*

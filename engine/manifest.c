@@ -783,6 +783,13 @@ static int statistics_of_log(struct manifest_transaction *transaction, void *con
     return error;
 }
 
+void manifest_poison(struct manifest *manifest)
+{
+    lock_acquire(&manifest->lock);
+    manifest->poisoned = true;
+    lock_release(&manifest->lock);
+}
+
 bool manifest_is_poisoned(struct manifest *manifest)
 {
     bool poisoned;

@@ -158,6 +158,8 @@ int manifest_lease_each(struct manifest *manifest, uint64_t checkpoint_id, uint6
 
 /* A commit failed half-way: there will be no other. */
 bool manifest_is_poisoned(struct manifest *manifest);
+/* Commit nothing any more, as after a commit that failed. A commit under way is waited for. */
+void manifest_poison(struct manifest *manifest);
 
 struct manifest_statistics {
     uint64_t commits, map_size_bytes, used_bytes, map_growths;

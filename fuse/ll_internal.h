@@ -52,6 +52,7 @@ struct ll {
 
     pthread_t main_thread; /* is told by signal that one of these became true */
     atomic_bool initialised, ended;
+    atomic_bool is_shut; /* ll_shutdown.c */
 };
 
 /* ---- nodes ---- */
@@ -73,6 +74,14 @@ void ll_wake_main(struct ll *ll);
 /* ---- ll_ops.c ---- */
 
 extern const struct fuse_lowlevel_ops ll_operations;
+
+/* ---- ll_shutdown.c: FS_IOC_SHUTDOWN ---- */
+
+#define LL_SHUTDOWN_IOCTL _IOR('X', 125, uint32_t)
+
+void ll_shutdown(fuse_req_t request, const void *argument);
+/* True when the mount is shut and the request was answered for that. */
+bool ll_shutdown_refuses(struct ll *ll, const void *request, size_t size);
 
 /* ---- ll_wire.c: requests that libfuse does not know, and fields it does not show ---- */
 

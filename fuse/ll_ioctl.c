@@ -120,7 +120,6 @@ void ll_ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void *argum
               struct fuse_file_info *info, unsigned flags, const void *in, size_t in_size,
               size_t out_size)
 {
-    (void)argument;
     (void)info;
     (void)flags;
     switch (command) {
@@ -138,6 +137,9 @@ void ll_ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void *argum
         break;
     case (unsigned)FS_IOC_FSSETXATTR:
         ll_set_extended(request, node, in, in_size);
+        break;
+    case (unsigned)LL_SHUTDOWN_IOCTL:
+        ll_shutdown(request, argument);
         break;
     default:
         ll_reply_error(request, -ENOTTY);

@@ -557,7 +557,8 @@ static void ll_worker_handle(struct ll_worker *worker)
     ll_yield_notice(worker->loop->yield);
     ll_opcode_count(&ll->opcodes, worker->request.mem, worker->request.size);
     blocking_set_hook(ll_loop_hand_over, worker);
-    if (!ll_wire_handle(ll, worker->request.mem, worker->request.size))
+    if (!ll_shutdown_refuses(ll, worker->request.mem, worker->request.size) &&
+        !ll_wire_handle(ll, worker->request.mem, worker->request.size))
         fuse_session_process_buf(ll->session, &worker->request);
     blocking_set_hook(NULL, NULL);
     ll_ring_done();

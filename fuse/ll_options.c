@@ -75,6 +75,8 @@ static const struct option option_table[] = {
     {"dev", OPTION_FLAG_OFF, OFFSET(nodev), 0, 0, {0}},
     {"nosuid", OPTION_FLAG, OFFSET(nosuid), 0, 0, {0}},
     {"suid", OPTION_FLAG_OFF, OFFSET(nosuid), 0, 0, {0}},
+    {"shutdown_ioctl", OPTION_FLAG, OFFSET(shutdown_ioctl), 0, 0, {0}},
+    {"noshutdown_ioctl", OPTION_FLAG_OFF, OFFSET(shutdown_ioctl), 0, 0, {0}},
     {"snapdir", OPTION_CHOICE, OFFSET(fs.snapdir_visible), 0, 0, {"hidden", "visible"}},
     {"snapdir_name", OPTION_STRING, OFFSET(snapdir_name), 0, 0, {0}},
     {"snapdirs", OPTION_CHOICE, OFFSET(fs.snapdir_everywhere), 0, 0, {"root", "everywhere"}},

@@ -31,6 +31,7 @@ struct ll_options {
     bool allow_other;
     bool writeback;
     bool nodev, nosuid;
+    bool shutdown_ioctl; /* FS_IOC_SHUTDOWN is answered: see ll_shutdown.c */
     uint32_t threads_max;
     uint32_t read_ahead_kb; /* 0: leave the kernel's */
     enum io_backend io_backend;

@@ -40,6 +40,19 @@ static int count_error(struct io *io, int error)
     return error;
 }
 
+/* ---- power ---- */
+
+void io_cut(struct io *io)
+{
+    __atomic_store_n(&io->is_cut, true, __ATOMIC_SEQ_CST);
+}
+
+/* 0, or -EIO: nothing may be changed any more. */
+static int check_power(const struct io *io)
+{
+    return __atomic_load_n(&io->is_cut, __ATOMIC_RELAXED) ? -EIO : 0;
+}
+
 /* ---- backends ---- */
 
 int io_open_backend(enum io_backend backend, struct io **ret_io)
@@ -73,6 +86,8 @@ static int open_counted(struct io *io, struct io_file *directory, const char *na
 {
     int error;
 
+    if ((flags & IO_OPEN_CREATE) != 0 && check_power(io) < 0)
+        return -EIO;
     do
         error = io->ops->open(io, directory, name, flags, mode, ret_file);
     while (error == -EINTR);
@@ -110,6 +125,8 @@ int io_mkdir(struct io *io, struct io_file *directory, const char *name, mode_t 
 {
     if (!name_is_component(name))
         return -EINVAL;
+    if (check_power(io) < 0)
+        return -EIO;
     return io->ops->mkdir(io, directory, name, mode);
 }
 
@@ -117,6 +134,8 @@ int io_unlink(struct io *io, struct io_file *directory, const char *name)
 {
     if (!name_is_component(name))
         return -EINVAL;
+    if (check_power(io) < 0)
+        return -EIO;
     return io->ops->unlink(io, directory, name, false);
 }
 
@@ -124,6 +143,8 @@ int io_rmdir(struct io *io, struct io_file *directory, const char *name)
 {
     if (!name_is_component(name))
         return -EINVAL;
+    if (check_power(io) < 0)
+        return -EIO;
     return io->ops->unlink(io, directory, name, true);
 }
 
@@ -132,6 +153,8 @@ int io_rename(struct io *io, struct io_file *from_directory, const char *from,
 {
     if (!name_is_component(from) || !name_is_component(to))
         return -EINVAL;
+    if (check_power(io) < 0)
+        return -EIO;
     return io->ops->rename(io, from_directory, from, to_directory, to);
 }
 
@@ -142,6 +165,8 @@ int io_link(struct io *io, struct io_file *from_directory, const char *from,
 
     if (!name_is_component(from) || !name_is_component(to))
         return -EINVAL;
+    if (check_power(io) < 0)
+        return -EIO;
     error = io->ops->link(io, from_directory, from, to_directory, to);
     if (error == 0)
         count(&io->counters.links, 1);
@@ -401,6 +426,8 @@ int io_write(struct io *io, struct io_file *file, const void *data, size_t size,
         .io = io, .file = file, .from = data, .size = size, .offset = offset};
     int error = check_range(size, offset);
 
+    if (error == 0)
+        error = check_power(io);
     if (error < 0)
         return count_error(io, error);
     if (size == 0)
@@ -423,6 +450,8 @@ static int sync_error(int error)
 
 int io_sync(struct io *io, struct io_file *file, bool data_only)
 {
+    if (check_power(io) < 0)
+        return count_error(io, -EIO);
     blocking_enter();
     count(&io->counters.syncs, 1);
     return count_error(io, sync_error(io->ops->sync(io, file, data_only)));
@@ -430,6 +459,8 @@ int io_sync(struct io *io, struct io_file *file, bool data_only)
 
 int io_sync_filesystem(struct io *io, struct io_file *file)
 {
+    if (check_power(io) < 0)
+        return count_error(io, -EIO);
     blocking_enter();
     count(&io->counters.syncs, 1);
     return count_error(io, sync_error(io->ops->sync_filesystem(io, file)));
@@ -439,6 +470,8 @@ int io_truncate(struct io *io, struct io_file *file, uint64_t size)
 {
     int error;
 
+    if (check_power(io) < 0)
+        return -EIO;
     do
         error = io->ops->truncate(io, file, size);
     while (error == -EINTR);
@@ -452,6 +485,8 @@ int io_stat(struct io *io, struct io_file *file, struct stat *ret_stat)
 
 int io_chmod(struct io *io, struct io_file *file, mode_t mode)
 {
+    if (check_power(io) < 0)
+        return -EIO;
     return io->ops->chmod(io, file, mode);
 }
 
@@ -462,6 +497,8 @@ int io_lock(struct io *io, struct io_file *file)
 
 int io_clone(struct io *io, struct io_file *from, struct io_file *to)
 {
+    if (check_power(io) < 0)
+        return -EIO;
     return io->ops->clone(io, from, to);
 }
 

@@ -101,6 +101,7 @@ struct io_statistics {
 /* A backend's own struct begins with this; it sets `ops` and zeroes the rest. */
 struct io {
     const struct io_ops *ops;
+    bool is_cut;                   /* atomic; see io_cut() */
     struct io_statistics counters; /* kept here, atomically; for io_get_statistics() only */
 };
 
@@ -109,6 +110,10 @@ enum io_backend { IO_BACKEND_URING, IO_BACKEND_SYNC };
 /* A real backend. IO_BACKEND_URING gives io_sync (and logs why) where a ring cannot be made. */
 int io_open_backend(enum io_backend backend, struct io **ret_io);
 void io_close_backend(struct io *io); /* accepts NULL; all files must be closed */
+
+/* As if the power had gone: from now on whatever would change something is -EIO and not tried; what
+ * is under way may end. Reading goes on. Not undone. */
+void io_cut(struct io *io);
 
 /* The root of all names: open the directory `path` (absolute or relative to the working directory;
  * here, and only here, symbolic links in `path` are followed). */

@@ -131,6 +131,32 @@ static void r8_a_log_that_cannot_be_synced_is_tried_once_and_latches(void **stat
     fail_for_good(*state, FAULT_SYNC);
 }
 
+/* ---- a cut on request ---- */
+
+static void after_a_cut_on_request_only_what_was_synced_is_there(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = open_on_fault_io(fixture);
+    uint64_t written = 0, writes, syncs;
+
+    for (; written < 100; written++)
+        assert_int_equal(put(fixture->engine, written), 0);
+    assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
+    assert_int_equal(put(fixture->engine, written), 0);
+    engine_cut(fixture->engine);
+    writes = fault_io_count(fault, FAULT_WRITE);
+    syncs = fault_io_count(fault, FAULT_SYNC);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), -ESHUTDOWN);
+    assert_int_equal(put(fixture->engine, 1000000), ERROR_LATCHED);
+    assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), ERROR_LATCHED);
+    assert_has(fixture->engine, written + 1);
+    assert_int_equal(fault_io_count(fault, FAULT_WRITE), writes);
+    assert_int_equal(fault_io_count(fault, FAULT_SYNC), syncs);
+    close_on_fault_io(fixture, fault, ERROR_LATCHED);
+    engine_fixture_open(fixture);
+    assert_has(fixture->engine, written);
+}
+
 /* ---- a disk without room ---- */
 
 static unsigned count_segments(const struct engine_fixture *fixture)
@@ -182,6 +208,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_written_is_tried_once_and_latches,
                                         engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_synced_is_tried_once_and_latches,
+                                        engine_fixture_setup, engine_fixture_teardown),
+        cmocka_unit_test_setup_teardown(after_a_cut_on_request_only_what_was_synced_is_there,
                                         engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(r24_what_waits_for_a_flush_is_bounded_and_so_is_its_log,
                                         engine_fixture_setup, engine_fixture_teardown),

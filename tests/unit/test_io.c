@@ -68,6 +68,37 @@ static void what_is_written_is_read_back(void **state)
     io_close(fixture->io, file);
 }
 
+static void after_a_cut_nothing_is_changed_and_everything_read(void **state)
+{
+    struct io_fixture *fixture = *state;
+    struct io_file *file = create(fixture, "file", 0), *other;
+    struct io *io = fixture->io;
+    struct stat status;
+    char data[5];
+
+    assert_int_equal(io_write(io, file, "hello", 5, 0), 0);
+    io_cut(io);
+    assert_int_equal(io_write(io, file, "other", 5, 0), -EIO);
+    assert_int_equal(io_truncate(io, file, 0), -EIO);
+    assert_int_equal(io_chmod(io, file, 0400), -EIO);
+    assert_int_equal(io_sync(io, file, true), -EIO);
+    assert_int_equal(io_sync_filesystem(io, file), -EIO);
+    assert_int_equal(io_clone(io, file, file), -EIO);
+    assert_int_equal(io_mkdir(io, fixture->root, "directory", 0700), -EIO);
+    assert_int_equal(io_rename(io, fixture->root, "file", fixture->root, "other"), -EIO);
+    assert_int_equal(io_link(io, fixture->root, "file", fixture->root, "other"), -EIO);
+    assert_int_equal(io_unlink(io, fixture->root, "file"), -EIO);
+    assert_int_equal(io_rmdir(io, fixture->root, "directory"), -EIO);
+    assert_int_equal(
+        io_open(io, fixture->root, "new", IO_OPEN_WRITE | IO_OPEN_CREATE, 0600, &other), -EIO);
+    assert_int_equal(io_stat_at(io, fixture->root, "other", &status), -ENOENT);
+    assert_int_equal(io_stat(io, file, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0600);
+    assert_int_equal(io_read_exact(io, file, data, 5, 0), 0);
+    assert_memory_equal(data, "hello", 5);
+    io_close(io, file);
+}
+
 static void read_ends_at_the_end_of_the_file(void **state)
 {
     struct io_fixture *fixture = *state;
@@ -572,6 +603,7 @@ int main(void)
     static enum io_backend uring = IO_BACKEND_URING, sync = IO_BACKEND_SYNC;
     const struct CMUnitTest tests[] = {
         ON_BOTH(what_is_written_is_read_back),
+        ON_BOTH(after_a_cut_nothing_is_changed_and_everything_read),
         ON_BOTH(read_ends_at_the_end_of_the_file),
         ON_BOTH(read_exact_is_all_or_truncated),
         ON_BOTH(offset_beyond_what_the_system_can_address_is_an_error),
