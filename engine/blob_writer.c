@@ -149,24 +149,19 @@ struct frame {
     struct blob_ref ref;
 };
 
+/* `room`: `size` bytes, for what is compressed. */
 static int encode_frame(struct blob_writer *writer, const uint8_t *data, uint32_t size,
-                        struct frame *frame)
+                        uint8_t *room, struct frame *frame)
 {
     struct blob_ref *ref = &frame->ref;
     ptrdiff_t stored_size = 0;
 
     if (writer->options.compression_level != 0) {
-        uint8_t *scratch = scratch_get(size);
-
-        if (scratch == NULL)
-            return -ENOMEM;
-        if (size >= BLOCKING_SIZE)
-            blocking_enter();
-        stored_size = codec_compress(scratch, size, data, size, writer->options.compression_level,
+        stored_size = codec_compress(room, size, data, size, writer->options.compression_level,
                                      &writer->history);
         if (stored_size < 0)
             return (int)stored_size;
-        frame->stored = scratch;
+        frame->stored = room;
     }
     ref->raw_size = size;
     ref->skip = 0;
@@ -177,7 +172,7 @@ static int encode_frame(struct blob_writer *writer, const uint8_t *data, uint32_
         ref->frame_checksum = checksum64(frame->stored, (size_t)stored_size);
         return 0;
     }
-    frame->stored = data; /* not the scratch */
+    frame->stored = data; /* not the room */
     ref->codec = CODEC_NONE;
     ref->stored_size = size;
     for (uint32_t at = 0; at < size; at += BLOB_BLOCK_SIZE) {
@@ -326,23 +321,80 @@ static void append_locked(struct blob_writer *writer, struct frame *frame)
         pthread_cond_signal(&writer->work);
 }
 
+static int append_frame(struct blob_writer *writer, struct frame *frame, struct blob_ref *ret_ref)
+{
+    int error;
+
+    lock_acquire(&writer->lock);
+    error = reserve_locked(writer, &frame->ref);
+    if (error == 0)
+        append_locked(writer, frame);
+    lock_release(&writer->lock);
+    if (error == 0)
+        *ret_ref = frame->ref;
+    return error;
+}
+
 int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
                        struct blob_ref *ret_ref)
 {
     struct frame frame = {.stored = data};
+    uint8_t *room = NULL;
     int error;
 
     invariant(size >= 1 && size <= BLOB_FRAME_SIZE_MAX);
-    error = encode_frame(writer, data, size, &frame);
-    if (error < 0)
-        return error;
-    lock_acquire(&writer->lock);
-    error = reserve_locked(writer, &frame.ref);
-    if (error == 0)
-        append_locked(writer, &frame);
-    lock_release(&writer->lock);
-    if (error == 0)
-        *ret_ref = frame.ref;
+    if (writer->options.compression_level != 0) {
+        room = scratch_get(size);
+        if (room == NULL)
+            return -ENOMEM;
+        if (size >= BLOCKING_SIZE)
+            blocking_enter();
+    }
+    error = encode_frame(writer, data, size, room, &frame);
+    return error < 0 ? error : append_frame(writer, &frame, ret_ref);
+}
+
+/* ---- whole frames, several at once ---- */
+
+struct encoding {
+    struct blob_writer *writer;
+    const uint8_t *data;
+    uint8_t *room;
+    struct frame frames[BLOB_APPEND_FRAMES_MAX];
+    int errors[BLOB_APPEND_FRAMES_MAX];
+};
+
+static void encode_part(void *context, size_t part)
+{
+    struct encoding *encoding = context;
+    size_t at = part * BLOB_FRAME_SIZE_MAX;
+
+    encoding->errors[part] =
+        encode_frame(encoding->writer, encoding->data + at, BLOB_FRAME_SIZE_MAX,
+                     encoding->room != NULL ? encoding->room + at : NULL, &encoding->frames[part]);
+}
+
+int blob_writer_append_frames(struct blob_writer *writer, const void *data, size_t count,
+                              struct blob_ref *ret_refs)
+{
+    struct encoding encoding = {.writer = writer, .data = data};
+    int error = 0;
+
+    invariant(count >= 1 && count <= BLOB_APPEND_FRAMES_MAX);
+    if (writer->options.compression_level != 0) {
+        encoding.room = scratch_get(count * BLOB_FRAME_SIZE_MAX);
+        if (encoding.room == NULL)
+            return -ENOMEM;
+        blocking_enter();
+    }
+    /* What is not even tried to compress is done before a helper is awake. */
+    crew_run(codec_history_tries(&writer->history) ? writer->options.crew : NULL, encode_part,
+             &encoding, count);
+    for (size_t i = 0; i < count && error == 0; i++) {
+        error = encoding.errors[i];
+        if (error == 0)
+            error = append_frame(writer, &encoding.frames[i], &ret_refs[i]);
+    }
     return error;
 }
 

@@ -26,6 +26,7 @@
 #ifndef VARVE_ENGINE_BLOB_WRITER_H
 #define VARVE_ENGINE_BLOB_WRITER_H
 
+#include "engine/base/crew.h"
 #include "engine/base/io.h"
 #include "engine/blob_ref.h"
 #include "engine/chunk_format.h"
@@ -39,6 +40,7 @@ struct blob_writer_options {
     uint64_t chunk_size_bytes; /* a chunk ends once it has this many bytes */
     uint32_t buffer_count;     /* 1 MiB each, at least 2 */
     int compression_level;     /* zstd level; 0: none */
+    struct crew *crew;         /* helps to compress; NULL: nobody does. The caller's */
     /* The next chunk id; called with no lock of the writer held. */
     uint64_t (*allocate_id)(void *context);
     void *context;
@@ -56,6 +58,14 @@ void blob_writer_close(struct blob_writer *writer);
  */
 int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
                        struct blob_ref *ret_ref);
+
+/*
+ * The same of `count` frames (1..BLOB_APPEND_FRAMES_MAX) of BLOB_FRAME_SIZE_MAX bytes, one behind the
+ * other in `data`; several are compressed at once. After an error some may have been appended, to
+ * which nothing refers.
+ */
+int blob_writer_append_frames(struct blob_writer *writer, const void *data, size_t count,
+                              struct blob_ref *ret_refs);
 
 /* A piece of an open chunk that is not durable in its file yet. */
 struct blob_piece {

@@ -127,6 +127,7 @@ static void engine_free(struct engine *engine)
 {
     engine_witness_close(engine);
     blob_writer_close(engine->blob_writer);
+    crew_close(engine->crew);
     wal_close(engine->wal);
     superversion_unref(engine->super);
     for (size_t i = 0; i < engine->checkpoint_count; i++)
@@ -324,6 +325,8 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
     engine->source =
         (struct version_source){engine->io, engine->store->chunks,
                                 store_format_chunk_uuid(&engine->store->format), engine->cache};
+    if (engine->store->kind == STORE_LIVE)
+        engine->crew = crew_open(BLOB_APPEND_FRAMES_MAX - 1);
     result = engine->store->kind == STORE_CHECKPOINT ? open_checkpoint(engine) : open_live(engine);
     if (result < 0)
         goto fail;
@@ -403,19 +406,36 @@ uint64_t engine_sequence(struct engine *engine)
     return atomic_load_explicit(&engine->visible_sequence, memory_order_acquire);
 }
 
-int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
-                       struct blob_ref *ret_ref)
+static int blob_append_begin(struct engine *engine, uint64_t size_bytes)
 {
-    int result;
-
     if (engine->read_only)
         return -EROFS;
     if (engine_latched(engine))
         return ERROR_LATCHED;
-    result = engine_space_take(engine, size);
+    return engine_space_take(engine, size_bytes);
+}
+
+int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
+                       struct blob_ref *ret_ref)
+{
+    int result = blob_append_begin(engine, size);
+
     if (result < 0)
         return result;
     result = blob_writer_append(engine->blob_writer, data, size, ret_ref);
+    if (result < 0 && result != -EINVAL)
+        engine_failed(engine, result, "blob data");
+    return result;
+}
+
+int engine_blob_append_frames(struct engine *engine, const void *data, size_t count,
+                              struct blob_ref *ret_refs)
+{
+    int result = blob_append_begin(engine, count * BLOB_FRAME_SIZE_MAX);
+
+    if (result < 0)
+        return result;
+    result = blob_writer_append_frames(engine->blob_writer, data, count, ret_refs);
     if (result < 0 && result != -EINVAL)
         engine_failed(engine, result, "blob data");
     return result;

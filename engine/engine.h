@@ -16,7 +16,8 @@
  * Bounds:     memtables, WAL buffer, unwritten blob data and L0 tables are bounded; past a bound
  *             engine_write() and engine_blob_append() wait (blocking_enter()).
  * Threads:    every function from any thread. It starts: a WAL thread (sync window), a flush thread, a
- *             compaction thread, a blob writer thread; engine_close() ends them.
+ *             compaction thread, a checkpoint thread, a blob writer thread, and helpers that compress,
+ *             one less than there are CPUs; engine_close() ends them.
  *             Sequence numbers: one per record, rising without gaps, in the one order of
  *             acknowledgement.
  * Locks:      docs/concurrency.md.
@@ -36,10 +37,10 @@ struct engine;
 
 struct engine_options {
     const char *path;
-    struct io *io;             /* outlives the engine */
-    bool read_only;            /* a checkpoint directory is always opened read-only */
-    size_t memtable_bytes;     /* a memtable is frozen at this size */
-    uint32_t memtables_max;    /* frozen ones waiting for flush; writers wait past it */
+    struct io *io;          /* outlives the engine */
+    bool read_only;         /* a checkpoint directory is always opened read-only */
+    size_t memtable_bytes;  /* a memtable is frozen at this size */
+    uint32_t memtables_max; /* frozen ones waiting for flush; writers wait past it */
     size_t block_cache_bytes;
     uint64_t wal_segment_bytes;
     size_t wal_buffer_bytes;   /* of batches not yet written to the WAL */
@@ -95,6 +96,11 @@ int engine_sync(struct engine *engine, uint64_t sequence);
  */
 int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
                        struct blob_ref *ret_ref);
+
+/* The same of `count` (1..BLOB_APPEND_FRAMES_MAX) frames of BLOB_FRAME_SIZE_MAX bytes that lie one
+ * behind the other; several are compressed at once where there are CPUs for it. */
+int engine_blob_append_frames(struct engine *engine, const void *data, size_t count,
+                              struct blob_ref *ret_refs);
 
 /* ---- reading ---- */
 

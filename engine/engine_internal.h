@@ -217,6 +217,7 @@ struct engine {
     bool compaction_wanted, compaction_running;
     atomic_ullong last_flush_ns; /* a memtable became a table */
     struct engine_reclaim reclaim;
+    struct crew *crew; /* helps the blob writer; NULL: one CPU */
     atomic_uint compaction_pauses; /* while not 0, none begins; changed under the lock */
     uint64_t full_compactions_asked, full_compactions_done;
     int compaction_error;

@@ -658,6 +658,7 @@ static int open_parts(struct recovery *recovery)
         .chunk_size_bytes = engine->store->format.chunk_size_bytes,
         .buffer_count = engine->options.blob_buffers,
         .compression_level = engine->store->format.compression_level,
+        .crew = engine->crew,
         .allocate_id = engine_allocate_chunk_id,
         .context = engine,
     };

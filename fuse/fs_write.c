@@ -47,6 +47,21 @@ static int store(struct fs_change *change, const uint8_t *data, uint32_t size, u
     return 0;
 }
 
+/* Whole cells of the grid, together. */
+static int store_cells(struct fs_change *change, const uint8_t *data, size_t count, uint64_t start)
+{
+    struct blob_ref refs[BLOB_APPEND_FRAMES_MAX];
+    struct fs_key key;
+    int result = engine_blob_append_frames(change->edit.fs->engine, data, count, refs);
+
+    for (size_t i = 0; i < count && result == 0; i++) {
+        fs_key_extent(&key, change->ino, start + (i + 1) * BLOB_FRAME_SIZE_MAX - 1);
+        batch_put_reference(change->edit.batch, fs_key_slice(&key), &refs[i]);
+        __atomic_fetch_add(&change->edit.fs->statistics.blob_writes, 1, __ATOMIC_RELAXED);
+    }
+    return result;
+}
+
 /* ---- joining with small extents before ---- */
 
 struct chain {
@@ -176,6 +191,16 @@ static int store_patched(struct fs_change *change, const uint8_t *data, uint32_t
     return store(change, bytes, before + size + after, start - before);
 }
 
+/* How many begin at `position` and end before `end`, as far as one call takes them. */
+static size_t whole_cells(uint64_t position, uint64_t end)
+{
+    uint64_t count = (end - position) / BLOB_FRAME_SIZE_MAX;
+
+    if (position % BLOB_FRAME_SIZE_MAX != 0)
+        return 0;
+    return count < BLOB_APPEND_FRAMES_MAX ? count : BLOB_APPEND_FRAMES_MAX;
+}
+
 static int store_pieces(struct fs_change *change, const uint8_t *data, uint64_t start, uint64_t end,
                         struct fs_extent_cut *cut)
 {
@@ -186,12 +211,17 @@ static int store_pieces(struct fs_change *change, const uint8_t *data, uint64_t 
     while (position < end && result == 0) {
         uint64_t next = fs_grid_next(position);
         const uint8_t *piece = data + (position - start);
+        size_t cells = whole_cells(position, end);
         uint32_t size;
 
+        if (cells > 1)
+            next = position + cells * BLOB_FRAME_SIZE_MAX;
         if (next > end)
             next = end;
         size = (uint32_t)(next - position);
-        if (size < FS_SMALL_EXTENT)
+        if (cells > 1)
+            result = store_cells(change, piece, cells, position);
+        else if (size < FS_SMALL_EXTENT)
             result = store_patched(change, piece, size, position,
                                    position == start ? &cut->has_head : &none, &cut->head,
                                    next == end ? &cut->has_tail : &none, &cut->tail);

@@ -137,6 +137,11 @@ static bool bytes_are_evenly_spread(const uint8_t *from, size_t size)
     return entropy > 7 * 256 + 256 / 20; /* 7 bits of 8 are what pays */
 }
 
+bool codec_history_tries(const struct codec_history *history)
+{
+    return atomic_load_explicit(&history->untried, memory_order_relaxed) == 0;
+}
+
 /* Take one of the inputs that are not tried; exact counts do not matter. */
 static bool history_skips(struct codec_history *history)
 {

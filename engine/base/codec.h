@@ -8,6 +8,7 @@
 #define VARVE_ENGINE_BASE_CODEC_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,9 @@ struct codec_history {
     atomic_uint failures; /* trial runs in a row */
     atomic_uint untried;  /* inputs to come that will not be tried */
 };
+
+/* Would the next input that looks incompressible be tried? */
+bool codec_history_tries(const struct codec_history *history);
 
 /*
  * Compress `size` bytes at zstd `level` into `to` (`room` bytes). Returns the stored size, or 0

@@ -21,6 +21,7 @@ struct blob_fixture {
     struct io *io; /* the faulty one */
     uint64_t last_id;
     struct blob_writer *writer;
+    struct crew *crew;
 };
 
 static uint64_t blob_fixture_allocate_id(void *context)
@@ -40,6 +41,7 @@ static inline int blob_fixture_open_writer(struct blob_fixture *fixture, struct 
         .chunk_size_bytes = chunk_size,
         .buffer_count = buffer_count,
         .compression_level = level,
+        .crew = fixture->crew,
         .allocate_id = blob_fixture_allocate_id,
         .context = fixture,
     };
@@ -56,6 +58,7 @@ static inline void blob_fixture_open(struct blob_fixture *fixture, enum io_backe
         abort();
     fixture->fault = fault_io_new(fixture->disk.io);
     fixture->io = fault_io_get(fixture->fault);
+    fixture->crew = crew_open(3);
     if (blob_fixture_open_writer(fixture, fixture->io, chunk_size, buffer_count, level) < 0)
         abort();
 }
@@ -63,6 +66,7 @@ static inline void blob_fixture_open(struct blob_fixture *fixture, enum io_backe
 static inline void blob_fixture_close(struct blob_fixture *fixture)
 {
     blob_writer_close(fixture->writer);
+    crew_close(fixture->crew);
     fault_io_free(fixture->fault);
     io_fixture_close(&fixture->disk);
 }

@@ -117,6 +117,53 @@ static void frames_read_back_at_once_and_after_sealing(void **state)
     blob_fixture_close(&fixture);
 }
 
+static int append_several(struct blob_fixture *fixture, size_t count, uint64_t number,
+                          struct blob_ref *ret_refs)
+{
+    uint8_t *data = malloc(count * FRAME_SIZE);
+    int error;
+
+    for (size_t i = 0; i < count; i++)
+        blob_fixture_fill(data + i * FRAME_SIZE, FRAME_SIZE, number + i);
+    error = blob_writer_append_frames(fixture->writer, data, count, ret_refs);
+    free(data);
+    return error;
+}
+
+static void frames_appended_together_are_each_their_own(void **state)
+{
+    struct blob_ref refs[BLOB_APPEND_FRAMES_MAX];
+    struct blob_fixture fixture;
+
+    (void)state;
+    blob_fixture_open(&fixture, IO_BACKEND_SYNC, 3 * BLOB_MEBIBYTE, 2, 1);
+    for (uint64_t round = 0; round < 40; round++) {
+        size_t count = 1 + round % BLOB_APPEND_FRAMES_MAX;
+
+        assert_int_equal(append_several(&fixture, count, round * 100, refs), 0);
+        for (size_t i = 0; i < count; i++) {
+            assert_int_equal(refs[i].raw_size, FRAME_SIZE);
+            assert_int_equal(refs[i].codec, i % 2 == 0 ? CODEC_ZSTD : CODEC_NONE);
+            assert_true(blob_fixture_reads_back(&fixture, &refs[i], round * 100 + i));
+        }
+    }
+    blob_fixture_close(&fixture);
+}
+
+static void together_as_well_an_error_is_told(void **state)
+{
+    struct blob_ref refs[BLOB_APPEND_FRAMES_MAX];
+    struct blob_fixture fixture;
+
+    (void)state;
+    blob_fixture_open(&fixture, IO_BACKEND_SYNC, 3 * BLOB_MEBIBYTE, 2, 1);
+    assert_int_equal(append_several(&fixture, 2, 0, refs), 0);
+    fault_io_fail(fixture.fault, FAULT_WRITE, 1, -EIO, true);
+    assert_int_equal(blob_writer_sync(fixture.writer), -EIO);
+    assert_int_equal(append_several(&fixture, 4, 10, refs), -EIO);
+    blob_fixture_close(&fixture);
+}
+
 static void checksums_of_a_reference_are_those_of_its_bytes(void **state)
 {
     struct blob_fixture fixture;
@@ -757,6 +804,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_read_back_at_once_and_after_sealing),
+        cmocka_unit_test(frames_appended_together_are_each_their_own),
+        cmocka_unit_test(together_as_well_an_error_is_told),
         cmocka_unit_test(checksums_of_a_reference_are_those_of_its_bytes),
         cmocka_unit_test(a_read_past_the_end_or_of_another_chunk_is_refused),
         cmocka_unit_test(a_chunk_ends_at_its_size_or_when_rolled),
