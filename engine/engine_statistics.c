@@ -42,11 +42,23 @@ static void statistics_of_lists(struct engine *engine, struct engine_statistics 
     lock_release(&engine->view_lock);
 }
 
+_Static_assert(sizeof(struct engine_statistics) % sizeof(uint64_t) == 0, "numbers of 64 bits");
+
+/* One by one while others count; they only grow. */
+static void copy_counters(const struct engine_statistics *from, struct engine_statistics *to)
+{
+    const uint64_t *numbers = (const uint64_t *)from;
+    uint64_t *copies = (uint64_t *)to;
+
+    for (size_t i = 0; i < sizeof *from / sizeof *numbers; i++)
+        copies[i] = __atomic_load_n(&numbers[i], __ATOMIC_RELAXED);
+}
+
 void engine_get_statistics(struct engine *engine, struct engine_statistics *ret)
 {
     struct block_cache_statistics cache;
 
-    *ret = engine->counters; /* counters are read one by one; they only grow */
+    copy_counters(&engine->counters, ret);
     ret->sequence = engine_sequence(engine);
     ret->durable_sequence = atomic_load(&engine->durable_sequence);
     ret->unclean_starts = engine->unclean_starts;
