@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "engine/base/endian.h"
 #include "engine/base/log.h"
 #include "engine/batch.h"
 #include "tests/lib/crash_history_internal.h"
@@ -144,9 +145,161 @@ static void r42_a_rename_is_followed_by_a_sync_of_its_directory(void **state)
     test_directory_remove(scratch);
 }
 
+/* ---- killed at every call ---- */
+
+#define STEPS     60
+#define KILLS_MAX 2000
+
+struct kill {
+    struct disk_model *disk;
+    uint64_t acknowledged, synced; /* steps, when it came */
+};
+
+struct kills {
+    struct kill list[KILLS_MAX];
+    size_t count;
+    _Atomic uint64_t acknowledged, synced;
+};
+
+static void take_kill(void *context, struct disk_model *disk, enum disk_call call,
+                      const char *label)
+{
+    struct kills *kills = context; /* the disk's lock is held */
+
+    (void)call, (void)label;
+    assert_true(kills->count < KILLS_MAX);
+    kills->list[kills->count++] = (struct kill){
+        .disk = disk_model_clone_locked(disk),
+        .acknowledged = kills->acknowledged,
+        .synced = kills->synced,
+    };
+}
+
+/* Step n is one record, the one with sequence number n: there is nothing else in the store. */
+static void do_step(struct engine *engine, uint64_t step)
+{
+    struct batch batch = {0};
+    uint8_t key[8], value[300] = {0};
+    uint64_t sequence;
+
+    put_be64(key, step);
+    put_be64(value, step);
+    batch_put(&batch, slice_of(key, 8), slice_of(value, sizeof value));
+    assert_int_equal(engine_write(engine, &batch, &sequence), 0);
+    assert_int_equal(sequence, step);
+    batch_free(&batch);
+}
+
+static void do_steps(struct engine *engine, struct kills *kills)
+{
+    for (uint64_t step = 1; step <= STEPS; step++) {
+        do_step(engine, step);
+        kills->acknowledged = step;
+        if (step % 5 == 0) {
+            assert_int_equal(engine_sync(engine, step), 0);
+            kills->synced = step;
+        }
+        if (step % 20 == 0)
+            assert_int_equal(engine_flush(engine), 0);
+        if (step == 50)
+            assert_int_equal(engine_compact(engine), 0);
+    }
+}
+
+/* Steps 1..n and no other, each under its own number. */
+static uint64_t check_steps(struct engine *engine)
+{
+    struct engine_view *view = engine_view_acquire(engine);
+    struct engine_iterator *iterator;
+    uint64_t count = 0;
+    int found;
+
+    assert_int_equal(engine_iterator_new(view, slice_of(NULL, 0), &iterator), 0);
+    for (found = engine_iterator_seek(iterator, slice_of("", 1)); found > 0;
+         found = engine_iterator_next(iterator)) {
+        const struct record *record = engine_iterator_record(iterator);
+
+        count++;
+        assert_int_equal(get_be64(record->key.data), count);
+        assert_int_equal(get_be64(record->value.data), count);
+        assert_int_equal(record->sequence, count);
+    }
+    assert_int_equal(found, 0);
+    engine_iterator_free(iterator);
+    engine_view_release(view);
+    assert_int_equal(engine_sequence(engine), count);
+    return count;
+}
+
+/* Recover, look, go on with the next step, close; and look once more. */
+static void check_kill(const struct engine_options *from, const char *base, const char *store,
+                       struct kill *kill)
+{
+    struct engine_options options = *from;
+    struct engine *engine;
+    uint64_t steps;
+
+    disk_model_set_base(kill->disk, base);
+    disk_model_put_manifest(kill->disk, "store");
+    options.path = store;
+    options.io = disk_model_io(kill->disk);
+    assert_int_equal(engine_open(&options, &engine), 0);
+    steps = check_steps(engine);
+    assert_true(steps >= kill->synced);
+    assert_true(steps <= kill->acknowledged + 1); /* the one that was under way */
+    do_step(engine, steps + 1);
+    assert_int_equal(engine_close(engine), 0);
+    assert_int_equal(engine_open(&options, &engine), 0);
+    assert_int_equal(check_steps(engine), steps + 1);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(kill->disk, "");
+}
+
+static void r23_killed_between_any_two_calls_every_batch_is_applied_once(void **state)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store");
+    char *other = test_path(scratch, "1"), *other_store = test_path(other, "store");
+    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base);
+    struct kills *kills = calloc(1, sizeof *kills);
+    struct engine_options options;
+    struct engine *engine;
+
+    (void)state;
+    disk_model_put_manifest(disk, "store");
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    engine_options_default(&options);
+    options.path = store;
+    options.io = disk_model_io(disk);
+    options.memtable_bytes = 4096;
+    options.wal_segment_bytes = 65536;
+    options.wal_buffer_bytes = 8192;
+    options.sync_window_ms = 0;
+    disk_model_observe(disk, take_kill, kills);
+    assert_int_equal(engine_open(&options, &engine), 0);
+    do_steps(engine, kills);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_observe(disk, NULL, NULL);
+    disk_model_set_base(disk, "");
+    assert_true(kills->count > 50);
+    for (size_t i = 0; i < kills->count; i++) {
+        check_kill(&options, other, other_store, &kills->list[i]);
+        disk_model_free(kills->list[i].disk);
+    }
+    disk_model_free(disk);
+    free(kills);
+    free(other_store);
+    free(other);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(r23_killed_between_any_two_calls_every_batch_is_applied_once),
         cmocka_unit_test(r42_a_rename_is_followed_by_a_sync_of_its_directory),
         cmocka_unit_test(r56_a_cut_before_every_call_of_a_snapshot_loses_nothing_acknowledged),
     };

@@ -505,6 +505,61 @@ static void r31_a_cut_at_any_call_leaves_the_old_state_or_the_new_one(void **sta
     engine_fixture_open(fixture);
 }
 
+/* Remove, or cut short, the last file in chunks/ of a checkpoint, in order of names. */
+static void damage_last_chunk(const char *store, const char *name, bool is_table)
+{
+    char *checkpoints = test_path(store, "checkpoints"), *checkpoint = test_path(checkpoints, name);
+    char *chunks = test_path(checkpoint, "chunks"), command[9000];
+
+    snprintf(command, sizeof command, "cd '%s' && rm -f \"$(ls | grep '%s$' | tail -n 1)\"", chunks,
+             is_table ? "tbl" : "blb");
+    assert_int_equal(system(command), 0);
+    free(chunks);
+    free(checkpoint);
+    free(checkpoints);
+}
+
+static void r45_what_cannot_be_restored_wholly_is_not_restored_in_part(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    uint64_t id[2], sequence;
+    struct shown present;
+
+    for (unsigned i = 0; i < 2; i++) {
+        /* Several tables and blob chunks, all of which are gone from the live store afterwards. */
+        for (uint64_t j = 0; j < 60; j++) {
+            put(fixture->engine, j, 100 + j, j % 3 == 0);
+            if (j % 20 == 19)
+                assert_int_equal(engine_flush(fixture->engine), 0);
+        }
+        id[i] = checkpoint(fixture->engine, i == 0 ? "no-table" : "no-blob");
+        assert_int_equal(engine_checkpoint_wait(fixture->engine, id[i]), 0);
+        damage_last_chunk(fixture->path, i == 0 ? "no-table" : "no-blob", i == 0);
+        delete_some(fixture->engine, 0, KEYS);
+        assert_int_equal(engine_compact(fixture->engine), 0);
+    }
+    engine_fixture_close(fixture); /* what waits for deletion goes */
+    engine_fixture_open(fixture);
+    for (uint64_t j = 0; j < 30; j++)
+        put(fixture->engine, j, 500 + j, false);
+    present = show_live(fixture->engine);
+    sequence = engine_sequence(fixture->engine);
+    assert_int_equal(roll_back(fixture->engine, 1000000, 7), -ENOENT);
+    assert_int_equal(read_patch(fixture->engine), 0);
+    assert_int_equal(engine_sequence(fixture->engine), sequence);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(roll_back(fixture->engine, id[i], 8 + i), ERROR_MISSING_CHUNK);
+        assert_live(fixture->engine, &present);
+        assert_int_equal(engine_latch_reason(fixture->engine, NULL), 0);
+    }
+    put(fixture->engine, KEYS - 1, 1, true); /* it goes on */
+    engine_fixture_close(fixture);
+    engine_fixture_open(fixture);
+    delete_some(fixture->engine, KEYS - 1, 1);
+    assert_live(fixture->engine, &present);
+    buffer_free(&present.bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -517,6 +572,7 @@ int main(void)
         TEST(a_table_that_came_back_and_went_again_waits_for_its_new_readers),
         TEST(a_table_of_the_present_version_is_never_deleted),
         TEST(there_must_be_such_a_checkpoint),
+        TEST(r45_what_cannot_be_restored_wholly_is_not_restored_in_part),
         TEST(r31_a_cut_at_any_call_leaves_the_old_state_or_the_new_one),
     };
 
