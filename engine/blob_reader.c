@@ -477,12 +477,8 @@ static int compare_trailer(const uint8_t *bytes, const struct chunk_identity *id
 
     if (error < 0)
         return error;
-    if (trailer.id != identity->id || trailer.kind != identity->kind ||
-        trailer.content_size_bytes != identity->file_size_bytes - CHUNK_TRAILER_SIZE ||
-        trailer.hash.low != hash.low || trailer.hash.high != hash.high ||
-        identity->hash.low != hash.low || identity->hash.high != hash.high)
-        return ERROR_CORRUPT;
-    return 0;
+    error = chunk_trailer_check(&trailer, identity);
+    return error == 0 && !checksum128_equal(identity->hash, hash) ? ERROR_CORRUPT : error;
 }
 
 int blob_reader_verify(struct blob_reader *reader, const struct chunk_identity *identity)

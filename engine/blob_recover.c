@@ -55,6 +55,7 @@ static int note_sealed(void *context, const char *name)
 
 static int check_trailer(const struct recovery *recovery, const uint8_t *bytes, uint64_t file_size)
 {
+    struct chunk_identity identity = recovery->sealed; /* what the name says */
     struct chunk_trailer trailer;
     int error = chunk_trailer_decode(bytes, &trailer);
 
@@ -62,11 +63,10 @@ static int check_trailer(const struct recovery *recovery, const uint8_t *bytes, 
         return error;
     if (memcmp(trailer.store_uuid, recovery->store_uuid, STORE_UUID_SIZE) != 0)
         return ERROR_FOREIGN;
-    if (trailer.id != recovery->id || trailer.kind != CHUNK_BLOB ||
-        trailer.content_size_bytes != file_size - CHUNK_TRAILER_SIZE ||
-        trailer.hash.low != recovery->sealed.hash.low ||
-        trailer.hash.high != recovery->sealed.hash.high)
-        return ERROR_CORRUPT;
+    identity.file_size_bytes = file_size;
+    error = chunk_trailer_check(&trailer, &identity);
+    if (error < 0)
+        return error;
     return trailer.content_size_bytes < recovery->end ? ERROR_TRUNCATED : 0;
 }
 

@@ -130,6 +130,15 @@ int chunk_trailer_decode(const uint8_t from[CHUNK_TRAILER_SIZE], struct chunk_tr
     return 0;
 }
 
+int chunk_trailer_check(const struct chunk_trailer *trailer, const struct chunk_identity *identity)
+{
+    if (trailer->id != identity->id || trailer->kind != identity->kind ||
+        trailer->content_size_bytes != identity->file_size_bytes - CHUNK_TRAILER_SIZE ||
+        !checksum128_equal(trailer->hash, identity->hash))
+        return ERROR_CORRUPT;
+    return 0;
+}
+
 void chunk_name(char to[CHUNK_NAME_SIZE], const struct chunk_identity *identity)
 {
     /* Zero means "no hash": a name made from it would be shared by different content (R28). */

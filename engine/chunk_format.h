@@ -64,6 +64,10 @@ void chunk_trailer_encode(uint8_t to[CHUNK_TRAILER_SIZE], const struct chunk_tra
 /* 0, ERROR_CORRUPT or ERROR_VERSION_NEWER; no comparison with an expectation is made. */
 int chunk_trailer_decode(const uint8_t from[CHUNK_TRAILER_SIZE], struct chunk_trailer *ret_trailer);
 
+/* Is it the trailer of that chunk, as far as the two say? 0 or ERROR_CORRUPT. The content is the
+ * caller's to compare. */
+int chunk_trailer_check(const struct chunk_trailer *trailer, const struct chunk_identity *identity);
+
 /* The file name of a sealed chunk, or of an open blob chunk. */
 void chunk_name(char to[CHUNK_NAME_SIZE], const struct chunk_identity *identity);
 void chunk_open_name(char to[CHUNK_NAME_SIZE], uint64_t id);

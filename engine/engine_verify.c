@@ -50,10 +50,9 @@ static int check_ends(struct io *io, struct io_file *file, const struct chunk_id
 
     if (error == 0)
         error = chunk_trailer_decode(bytes, &trailer);
-    if (error == 0 && (trailer.id != identity->id || trailer.kind != identity->kind ||
-                       trailer.content_size_bytes != content_bytes ||
-                       trailer.hash.low != hash.low || trailer.hash.high != hash.high ||
-                       identity->hash.low != hash.low || identity->hash.high != hash.high))
+    if (error == 0)
+        error = chunk_trailer_check(&trailer, identity);
+    if (error == 0 && !checksum128_equal(identity->hash, hash))
         error = ERROR_CORRUPT;
     if (error == 0)
         error = io_read_exact(io, file, header, sizeof header, 0);

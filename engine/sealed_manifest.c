@@ -440,9 +440,7 @@ static int manifest_compare(struct slice bytes, const struct current *current)
     hash = hash_of(bytes, &error);
     if (error != 0)
         return error;
-    return hash.low == current->manifest_hash.low && hash.high == current->manifest_hash.high
-               ? 0
-               : ERROR_CORRUPT;
+    return checksum128_equal(hash, current->manifest_hash) ? 0 : ERROR_CORRUPT;
 }
 
 static int read_manifest(struct io *io, struct io_file *directory, const struct current *current,

@@ -264,10 +264,9 @@ static int check_trailer(const struct tail *tail, const struct chunk_identity *i
         return error;
     if (store_uuid && memcmp(trailer->store_uuid, store_uuid, STORE_UUID_SIZE) != 0)
         return ERROR_FOREIGN;
-    if (trailer->id != identity->id || trailer->kind != CHUNK_TABLE ||
-        trailer->content_size_bytes != content || trailer->hash.low != identity->hash.low ||
-        trailer->hash.high != identity->hash.high)
-        return ERROR_CORRUPT;
+    error = chunk_trailer_check(trailer, identity);
+    if (error < 0)
+        return error;
     if (trailer->values[1] != TABLE_FOOTER_SIZE ||
         trailer->values[0] != content - TABLE_FOOTER_SIZE)
         return ERROR_CORRUPT;
@@ -573,8 +572,7 @@ int table_reader_verify(struct table_reader *reader)
         hash = checksum_stream_digest(stream);
     checksum_stream_free(stream);
     free(data);
-    if (error == 0 && (hash.low != reader->meta.identity.hash.low ||
-                       hash.high != reader->meta.identity.hash.high)) {
+    if (error == 0 && !checksum128_equal(hash, reader->meta.identity.hash)) {
         log_error("chunk %s: content hash does not match", reader->name);
         error = ERROR_CORRUPT;
     }

@@ -8,6 +8,7 @@
 #ifndef VARVE_ENGINE_BASE_CHECKSUM_H
 #define VARVE_ENGINE_BASE_CHECKSUM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,11 @@ uint64_t checksum64_seeded(const void *data, size_t size, uint64_t seed);
 
 /* The low half of checksum64. */
 uint32_t checksum32(const void *data, size_t size);
+
+static inline bool checksum128_equal(struct checksum128 a, struct checksum128 b)
+{
+    return a.low == b.low && a.high == b.high;
+}
 
 /* The digest that stands for `value`: itself, or {1, 0} for {0, 0}. */
 static inline struct checksum128 checksum128_nonzero(struct checksum128 value)

@@ -158,6 +158,41 @@ static void trailer_with_any_bit_flipped_is_corrupt_and_writes_no_result(void **
     assert_int_equal(chunk_trailer_decode(bytes, &decoded), ERROR_VERSION_NEWER);
 }
 
+/* A trailer that is whole, of another chunk. */
+static void trailer_of_another_chunk_is_told_by_each_field_alone(void **state)
+{
+    struct chunk_trailer trailer = some_trailer();
+    const struct chunk_identity identity = {
+        .id = trailer.id,
+        .kind = trailer.kind,
+        .file_size_bytes = trailer.content_size_bytes + CHUNK_TRAILER_SIZE,
+        .hash = trailer.hash,
+    };
+    struct chunk_identity other;
+
+    (void)state;
+    assert_int_equal(chunk_trailer_check(&trailer, &identity), 0);
+    for (unsigned bit = 0; bit < 64; bit++) {
+        uint64_t flipped = UINT64_C(1) << bit;
+
+        other = identity;
+        other.id ^= flipped;
+        assert_int_equal(chunk_trailer_check(&trailer, &other), ERROR_CORRUPT);
+        other = identity;
+        other.file_size_bytes ^= flipped;
+        assert_int_equal(chunk_trailer_check(&trailer, &other), ERROR_CORRUPT);
+        other = identity;
+        other.hash.low ^= flipped;
+        assert_int_equal(chunk_trailer_check(&trailer, &other), ERROR_CORRUPT);
+        other = identity;
+        other.hash.high ^= flipped;
+        assert_int_equal(chunk_trailer_check(&trailer, &other), ERROR_CORRUPT);
+    }
+    other = identity;
+    other.kind = identity.kind == CHUNK_BLOB ? CHUNK_TABLE : CHUNK_BLOB;
+    assert_int_equal(chunk_trailer_check(&trailer, &other), ERROR_CORRUPT);
+}
+
 static void trailer_of_an_unknown_kind_is_corrupt(void **state)
 {
     struct chunk_trailer trailer = some_trailer(), decoded;
@@ -294,6 +329,7 @@ int main(void)
         cmocka_unit_test(header_of_a_newer_version_is_refused_as_such),
         cmocka_unit_test(trailer_comes_back),
         cmocka_unit_test(trailer_with_any_bit_flipped_is_corrupt_and_writes_no_result),
+        cmocka_unit_test(trailer_of_another_chunk_is_told_by_each_field_alone),
         cmocka_unit_test(trailer_of_an_unknown_kind_is_corrupt),
         cmocka_unit_test(names_are_as_documented),
         cmocka_unit_test(names_are_parsed_back),
