@@ -61,8 +61,8 @@ static int tag_decode(struct slice *from, struct snapshot_tag *ret_tag)
         return ERROR_CORRUPT;
     key_size = get_le16(from->data);
     value_size = get_le16(from->data + 2);
-    /* Tags are text: a NUL in one would silently cut it short. */
-    if (from->size < 4 + key_size + value_size ||
+    /* Tags are text: a NUL in one would silently cut it short. No key is empty. */
+    if (key_size == 0 || from->size < 4 + key_size + value_size ||
         memchr(from->data + 4, '\0', key_size + value_size) != NULL)
         return ERROR_CORRUPT;
     key = strndup((const char *)from->data + 4, key_size);

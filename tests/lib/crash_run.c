@@ -139,7 +139,7 @@ char *crash_run(struct crash_parameters *parameters, const struct crash_life *li
     struct crash_watch watch;
     char *wrong = NULL;
 
-    run.explorer.depth_max = 1 + (unsigned)seed_below(&seed, 3);
+    run.explorer.depth_max = 1 + (unsigned)seed_below(&seed, CRASH_DEPTH_MAX);
     run.explorer.seed = seed_next(&seed);
     choose_options(&seed, &run.explorer.options, &format, &disk_options);
     snprintf(run.base, sizeof run.base, "%s/0", parameters->scratch);

@@ -13,6 +13,7 @@
 #include "tests/lib/crash_explore.h"
 
 #define CRASH_SHORT_OPERATIONS 14
+#define CRASH_DEPTH_MAX        4 /* the first cut, and up to three deep in recoveries from it */
 
 struct crash_life {
     /* On a store that was just made, before any moment counts; may be NULL. Recorded. */

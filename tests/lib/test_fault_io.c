@@ -20,11 +20,11 @@ static struct io *inner_of(struct io *io)
 static int strike(struct io *io)
 {
     struct test_fault_io *fault = fault_of(io);
+    uint64_t call = ++fault->calls, fail_at = fault->fail_at;
 
-    fault->calls++;
-    if (fault->fail_at == 0 || fault->calls < fault->fail_at)
+    if (fail_at == 0 || call < fail_at)
         return 0;
-    return fault->calls == fault->fail_at || fault->stop ? fault->error : 0;
+    return call == fail_at || fault->stop ? fault->error : 0;
 }
 
 static void fault_destroy(struct io *io)
@@ -197,10 +197,11 @@ void test_fault_io_init(struct test_fault_io *fault, struct io *inner)
 
 void test_fault_io_arm(struct test_fault_io *fault, uint64_t fail_at, int error, bool stop)
 {
+    fault->fail_at = 0; /* last, because the engine's threads may be calling */
     fault->calls = 0;
-    fault->fail_at = fail_at;
     fault->error = error;
     fault->stop = stop;
+    fault->fail_at = fail_at;
 }
 
 bool test_fault_io_struck(const struct test_fault_io *fault)

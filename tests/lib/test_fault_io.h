@@ -6,6 +6,8 @@
  * syncs, truncate, chmod, mkdir, rename, link and (only when `stop` is set) unlink. Call number
  * `fail_at`, from 1, returns `error` and does nothing. With `stop` every later one fails too: what
  * is on the disk then is what a crash at that call leaves, as far as a process can tell.
+ *
+ * Threads: every function from any thread.
  */
 #ifndef VARVE_TESTS_LIB_TEST_FAULT_IO_H
 #define VARVE_TESTS_LIB_TEST_FAULT_IO_H
@@ -15,10 +17,10 @@
 struct test_fault_io {
     struct io io; /* give out &fault.io */
     struct io *inner;
-    uint64_t calls;   /* counted so far */
-    uint64_t fail_at; /* 0: never */
-    int error;
-    bool stop;
+    _Atomic uint64_t calls;   /* counted so far */
+    _Atomic uint64_t fail_at; /* 0: never */
+    _Atomic int error;
+    _Atomic bool stop;
 };
 
 /* Wrap `inner`, which outlives the wrapper. Nothing has to be closed. */
