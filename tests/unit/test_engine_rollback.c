@@ -450,9 +450,9 @@ static void r31_a_cut_at_any_call_leaves_the_old_state_or_the_new_one(void **sta
         uint64_t id;
         char name[32];
 
+        engine_fixture_close(fixture); /* the one before calls the same backend */
         test_fault_io_init(&fault, inner);
         fixture->options.io = &fault.io;
-        engine_fixture_close(fixture);
         engine_fixture_open(fixture);
         delete_some(fixture->engine, 0, KEYS);
         for (uint64_t i = 0; i < 40; i++)

@@ -27,6 +27,7 @@
 
 #define KEYS       60
 #define FRAME_SIZE 9000
+#define SITES_MAX  4096
 
 /* ---- allocations that fail ---- */
 
@@ -44,37 +45,81 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size);
 static atomic_ullong allocations, failing_allocation; /* 0: none fails */
 static atomic_bool all_later_fail;
 
-static bool allocation_fails(void)
+/* The places that were seen to allocate, and to fail: return addresses, in an open hash table. */
+struct site {
+    atomic_uintptr_t address;
+    atomic_bool failed_once, failed_for_ever;
+};
+static struct site sites[SITES_MAX];
+
+static struct site *site_of(uintptr_t address)
 {
+    for (size_t i = address * 2654435761u % SITES_MAX;; i = (i + 1) % SITES_MAX) {
+        uintptr_t empty = 0;
+
+        if (atomic_load(&sites[i].address) == address ||
+            atomic_compare_exchange_strong(&sites[i].address, &empty, address) || empty == address)
+            return &sites[i];
+    }
+}
+
+static bool allocation_fails(void *address)
+{
+    struct site *site = site_of((uintptr_t)address);
     uint64_t number = atomic_fetch_add(&allocations, 1) + 1;
     uint64_t failing = atomic_load(&failing_allocation);
+    bool for_ever = atomic_load(&all_later_fail);
 
-    return failing != 0 && (number == failing || (all_later_fail && number > failing));
+    if (failing == 0 || (number != failing && !(for_ever && number > failing)))
+        return false;
+    atomic_store(for_ever ? &site->failed_for_ever : &site->failed_once, true);
+    return true;
+}
+
+/* Which places never failed; addr2line(1) knows where they are. */
+static void print_sites(void)
+{
+    size_t count = 0, once = 0, for_ever = 0;
+
+    for (size_t i = 0; i < SITES_MAX; i++) {
+        if (sites[i].address == 0)
+            continue;
+        count++;
+        once += sites[i].failed_once;
+        for_ever += sites[i].failed_for_ever;
+        if (!sites[i].failed_once || !sites[i].failed_for_ever)
+            print_message("not failed%s%s: %#zx\n", sites[i].failed_once ? "" : " once",
+                          sites[i].failed_for_ever ? "" : " for ever", (size_t)sites[i].address);
+    }
+    print_message("%zu places allocate; %zu failed once, %zu for ever\n", count, once, for_ever);
 }
 
 void *__wrap_malloc(size_t size)
 {
-    return allocation_fails() ? NULL : __real_malloc(size);
+    return allocation_fails(__builtin_return_address(0)) ? NULL : __real_malloc(size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    return allocation_fails() ? NULL : __real_calloc(count, size);
+    return allocation_fails(__builtin_return_address(0)) ? NULL : __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *memory, size_t size)
 {
-    return allocation_fails() ? NULL : __real_realloc(memory, size);
+    return allocation_fails(__builtin_return_address(0)) ? NULL : __real_realloc(memory, size);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
-    return allocation_fails() ? NULL : __real_aligned_alloc(alignment, size);
+    return allocation_fails(__builtin_return_address(0)) ? NULL
+                                                         : __real_aligned_alloc(alignment, size);
 }
 
 int __wrap_posix_memalign(void **ret_memory, size_t alignment, size_t size)
 {
-    return allocation_fails() ? ENOMEM : __real_posix_memalign(ret_memory, alignment, size);
+    return allocation_fails(__builtin_return_address(0))
+               ? ENOMEM
+               : __real_posix_memalign(ret_memory, alignment, size);
 }
 
 static void allocations_fail(uint64_t number, bool for_ever)
@@ -380,6 +425,7 @@ static void any_failing_allocation_loses_nothing_that_was_promised(void **state)
     if (getenv("VARVE_TEST_FULL") == NULL)
         skip();
     for (int for_ever = 0; for_ever < 2; for_ever++) {
+        uint64_t said = 1;
         bool struck = true;
 
         /* Once all sites have come, only their order changes: steps grow. */
@@ -391,10 +437,16 @@ static void any_failing_allocation_loses_nothing_that_was_promised(void **state)
             run_load(&sweep.load, KEYS, for_ever == 0);
             struck = atomic_load(&allocations) >= nth;
             allocations_fail(0, false);
+            if (nth >= said) {
+                print_message("allocation %llu%s\n", (unsigned long long)nth,
+                              for_ever != 0 ? " and all later ones" : "");
+                said = nth + 500;
+            }
             assert_int_equal(check_prefix(sweep.load.engine), sweep.load.written);
             sweep_end(&sweep);
         }
     }
+    print_sites();
 }
 
 static void a_segment_that_became_a_directory_does_not_stop_the_start(void **state)
@@ -413,7 +465,8 @@ static void a_segment_that_became_a_directory_does_not_stop_the_start(void **sta
     sweep_end(&sweep);
 }
 
-int main(void)
+/* A pattern of names as an argument runs those tests only. */
+int main(int count, char **arguments)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_segment_that_became_a_directory_does_not_stop_the_start),
@@ -424,6 +477,8 @@ int main(void)
         cmocka_unit_test(any_failing_allocation_loses_nothing_that_was_promised),
     };
 
+    if (count > 1)
+        cmocka_set_test_filter(arguments[1]);
     random_state = seed_start("test_engine_sweep");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
