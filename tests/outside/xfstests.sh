@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 300
-# The quick generic tests of xfstests, one case each; what it finds not to apply is skipped. In a
+# timeout: 900
+# The generic tests of xfstests, one case each: the quick ones, or with VARVE_TEST_FULL all that end
+# by themselves; what it finds not to apply is skipped. In a
 # mount namespace, where /sbin holds the helper that gives its two devices a store each, and df(1)
 # says of the type what it expects. VARVE_TEST_FROM is where xfstests lies and is built.
 from=${VARVE_TEST_FROM:?where xfstests lies}
 if [ "${1:-list}" = list ]; then
-    cd "$from/tests" && grep -lE '^_begin_fstest .*\bquick\b' generic/[0-9]* | sort
+    group=quick
+    [ -z "${VARVE_TEST_FULL:-}" ] || group=auto
+    cd "$from/tests" && grep -lE "^_begin_fstest .*\\b$group\\b" generic/[0-9]* | sort
     exit
 fi
 if [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE:-}" ]; then
@@ -24,7 +27,7 @@ cat >"$directory/sbin/mount.fuse.varve" <<HELPER
 #!/bin/sh
 device=\$1
 shift
-exec '$directory/sbin/mount.varve' "$directory/store-\$device" "\$@" -o fsname="\$device"
+exec '$directory/sbin/mount.varve' "$directory/store-\$device" "\$@" -o fsname="\$device",shutdown_ioctl
 HELPER
 cat >"$directory/bin/df" <<DF
 #!/bin/sh
