@@ -114,3 +114,58 @@ void command_usage(const struct argp_state *state, const char *format, ...)
     argp_error(state, "%s", text);
     exit(argp_err_exit_status);
 }
+
+/* ---- words ---- */
+
+struct words_input {
+    const struct command_words_rule *rule;
+    struct command_words *words;
+};
+
+static void words_add(const struct words_input *input, char *argument,
+                      const struct argp_state *state)
+{
+    if (input->words->path == NULL)
+        input->words->path = argument;
+    else if (input->rule->takes_name && input->words->name == NULL)
+        input->words->name = argument;
+    else
+        command_usage(state, "too many arguments");
+}
+
+static error_t words_parse(int key, char *argument, struct argp_state *state)
+{
+    const struct words_input *input = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &input->words->common;
+        break;
+    case ARGP_KEY_ARG:
+        words_add(input, argument, state);
+        break;
+    case ARGP_KEY_END:
+        if (input->words->path == NULL || (input->rule->needs_name && input->words->name == NULL))
+            command_usage(state, "%s is missing", input->rule->missing);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+void command_parse_words(const struct command_words_rule *rule, int argc, char **argv,
+                         struct command_words *ret_words)
+{
+    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
+    const struct argp argp = {
+        .parser = words_parse,
+        .args_doc = rule->args_doc,
+        .doc = rule->documentation,
+        .children = children,
+    };
+    struct words_input input = {rule, ret_words};
+
+    *ret_words = (struct command_words){0};
+    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &input);
+}

@@ -34,6 +34,22 @@ extern const struct argp command_options_argp;
 /* Parse with argp: usage errors end the program with `usage_status`. */
 void command_parse(const struct argp *argp, int argc, char **argv, int usage_status, void *input);
 
+/* The words of a verb that takes a path, and some a name, beside the options most have. */
+struct command_words {
+    struct command_options common;
+    const char *path, *name;
+};
+
+struct command_words_rule {
+    const char *args_doc, *documentation;
+    const char *missing; /* what a usage error calls the words that are not there */
+    bool takes_name, needs_name;
+};
+
+/* As command_parse(), with EXIT_CODE_USAGE. *ret_words points into argv. */
+void command_parse_words(const struct command_words_rule *rule, int argc, char **argv,
+                         struct command_words *ret_words);
+
 /* Show a usage error and end; `format` like printf. */
 _Noreturn void command_usage(const struct argp_state *state, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

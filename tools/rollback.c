@@ -14,40 +14,9 @@
 #include "tools/exit_code.h"
 #include "tools/output.h"
 
-struct rollback_arguments {
-    struct command_options common;
-    const char *path, *name;
-};
-
-static error_t rollback_parse(int key, char *argument, struct argp_state *state)
-{
-    struct rollback_arguments *arguments = state->input;
-
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &arguments->common;
-        break;
-    case ARGP_KEY_ARG:
-        if (arguments->name != NULL)
-            command_usage(state, "too many arguments");
-        else if (arguments->path != NULL)
-            arguments->name = argument;
-        else
-            arguments->path = argument;
-        break;
-    case ARGP_KEY_END:
-        if (arguments->name == NULL)
-            command_usage(state, "MNT or NAME is missing");
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
-
 /* Send it; complaints are printed. */
-static int rollback_call(const struct rollback_arguments *arguments, const char *verb,
-                         const char *key, json_t **ret_reply)
+static int rollback_call(const struct command_words *arguments, const char *verb, const char *key,
+                         json_t **ret_reply)
 {
     json_t *request = json_pack("{s:s}", "verb", verb);
     char text[CONTROL_ERROR_SIZE];
@@ -61,7 +30,7 @@ static int rollback_call(const struct rollback_arguments *arguments, const char 
 }
 
 /* How much would change. */
-static int rollback_preview(const struct rollback_arguments *arguments)
+static int rollback_preview(const struct command_words *arguments)
 {
     json_int_t count;
     json_t *reply;
@@ -81,7 +50,7 @@ static int rollback_preview(const struct rollback_arguments *arguments)
     return EXIT_CODE_OK;
 }
 
-static int rollback_run(const struct rollback_arguments *arguments)
+static int rollback_run(const struct command_words *arguments)
 {
     char before[SNAPSHOT_NAME_SIZE_MAX + 1];
     json_t *reply;
@@ -104,19 +73,19 @@ static int rollback_run(const struct rollback_arguments *arguments)
 
 int command_rollback(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {
-        .parser = rollback_parse,
+    static const struct command_words_rule rule = {
         .args_doc = "MNT NAME",
-        .doc =
+        .documentation =
             "Make the live tree what the snapshot NAME shows. Newer snapshots stay, and the tree "
             "as it was is kept as one more snapshot, whose name is printed. It happens all at "
             "once: after a crash the tree is the one before or the one of the snapshot. "
             "Programs that have files open which are gone get ESTALE.",
-        .children = children,
+        .missing = "MNT or NAME",
+        .takes_name = true,
+        .needs_name = true,
     };
-    struct rollback_arguments arguments = {0};
+    struct command_words arguments;
 
-    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
+    command_parse_words(&rule, argc, argv, &arguments);
     return arguments.common.dry_run ? rollback_preview(&arguments) : rollback_run(&arguments);
 }

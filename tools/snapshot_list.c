@@ -16,34 +16,6 @@
 #include "tools/snapshot_commands.h"
 #include "tools/store_session.h"
 
-struct list_arguments {
-    struct command_options common;
-    const char *path;
-};
-
-static error_t list_parse(int key, char *argument, struct argp_state *state)
-{
-    struct list_arguments *arguments = state->input;
-
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &arguments->common;
-        break;
-    case ARGP_KEY_ARG:
-        if (arguments->path != NULL)
-            command_usage(state, "too many arguments");
-        arguments->path = argument;
-        break;
-    case ARGP_KEY_END:
-        if (arguments->path == NULL)
-            command_usage(state, "MNT or STORE is missing");
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
-
 /* ---- fetching ---- */
 
 static int list_fetch_store(const char *path, json_t **ret_list)
@@ -68,7 +40,7 @@ static int list_fetch_store(const char *path, json_t **ret_list)
     return EXIT_CODE_OK;
 }
 
-static int list_fetch(const struct list_arguments *arguments, json_t **ret_list)
+static int list_fetch(const struct command_words *arguments, json_t **ret_list)
 {
     char text[CONTROL_ERROR_SIZE];
     json_t *reply;
@@ -148,7 +120,7 @@ static void list_print_one(const json_t *object, bool quiet)
     (void)putchar('\n');
 }
 
-static void list_print(const struct list_arguments *arguments, json_t *list)
+static void list_print(const struct command_words *arguments, json_t *list)
 {
     const json_t *object;
     size_t index;
@@ -165,21 +137,19 @@ static void list_print(const struct list_arguments *arguments, json_t *list)
 
 int snapshot_list_run(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {
-        .parser = list_parse,
+    static const struct command_words_rule rule = {
         .args_doc = "MNT|STORE",
-        .doc =
+        .documentation =
             "List the snapshots of a mount, or of a store that is not mounted: name, time of "
             "creation, bytes on disk it refers to, bytes that only it refers to (which deleting it "
             "alone frees), who holds it, tags. With -q only the names.",
-        .children = children,
+        .missing = "MNT or STORE",
     };
-    struct list_arguments arguments = {0};
+    struct command_words arguments;
     json_t *list;
     int status;
 
-    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
+    command_parse_words(&rule, argc, argv, &arguments);
     status = list_fetch(&arguments, &list);
     if (status != EXIT_CODE_OK)
         return status;

@@ -9,61 +9,31 @@
 #include "tools/exit_code.h"
 #include "tools/output.h"
 
-struct sync_arguments {
-    struct command_options options;
-    const char *path;
-};
-
-static error_t sync_parse(int key, char *argument, struct argp_state *state)
-{
-    struct sync_arguments *arguments = state->input;
-
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &arguments->options;
-        break;
-    case ARGP_KEY_ARG:
-        if (arguments->path != NULL)
-            command_usage(state, "too many arguments");
-        arguments->path = argument;
-        break;
-    case ARGP_KEY_END:
-        if (arguments->path == NULL)
-            command_usage(state, "MNT is missing");
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
-
 static int sync_run(int argc, char **argv, const char *verb, const char *documentation)
 {
-    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
-    const struct argp argp = {
-        .parser = sync_parse,
+    const struct command_words_rule rule = {
         .args_doc = "MNT",
-        .doc = documentation,
-        .children = children,
+        .documentation = documentation,
+        .missing = "MNT",
     };
-    struct sync_arguments arguments = {0};
+    struct command_words arguments;
     json_t *reply;
     int error;
 
-    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
+    command_parse_words(&rule, argc, argv, &arguments);
     /* Where it would be done, and that it could. */
     error = control_call_or_complain(
-        arguments.path, json_pack("{s:s}", "verb", arguments.options.dry_run ? "stats" : verb),
-        verb, &reply);
+        arguments.path, json_pack("{s:s}", "verb", arguments.common.dry_run ? "stats" : verb), verb,
+        &reply);
     if (error < 0)
         return (int)control_exit_code(error);
-    if (arguments.options.dry_run) {
+    if (arguments.common.dry_run) {
         json_decref(reply);
-        if (!arguments.options.quiet)
+        if (!arguments.common.quiet)
             (void)printf("would %s %s\n", verb, arguments.path);
         return EXIT_CODE_OK;
     }
-    if (arguments.options.json)
+    if (arguments.common.json)
         output_json(reply);
     else
         json_decref(reply);

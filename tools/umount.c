@@ -21,39 +21,11 @@
 #include "tools/output.h"
 #include "tools/store_lock.h"
 
-struct umount_arguments {
-    struct command_options common;
-    const char *path;
-};
-
 /* What the daemon said before it ended. */
 struct umount_daemon {
     bool alive, synced;
     char *store;
 };
-
-static error_t umount_parse(int key, char *argument, struct argp_state *state)
-{
-    struct umount_arguments *arguments = state->input;
-
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &arguments->common;
-        break;
-    case ARGP_KEY_ARG:
-        if (arguments->path != NULL)
-            command_usage(state, "too many arguments");
-        arguments->path = argument;
-        break;
-    case ARGP_KEY_END:
-        if (arguments->path == NULL)
-            command_usage(state, "MNT is missing");
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
 
 /* The mount that holds the path the user named, which may be inside it. */
 static int umount_find(const char *path, struct mountinfo *ret_mount)
@@ -136,7 +108,7 @@ static int umount_mount(const struct mountinfo *mount, const struct umount_daemo
     return error;
 }
 
-static int umount_run(const struct umount_arguments *arguments, const struct mountinfo *mount)
+static int umount_run(const struct command_words *arguments, const struct mountinfo *mount)
 {
     struct umount_daemon daemon = {0};
     int error = umount_prepare(mount, &daemon);
@@ -151,19 +123,18 @@ static int umount_run(const struct umount_arguments *arguments, const struct mou
 
 int command_umount(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {
-        .parser = umount_parse,
+    static const struct command_words_rule rule = {
         .args_doc = "MNT",
-        .doc = "Unmount the mount that holds MNT. When it returns, everything is durable and the "
-               "store is free. If the mount is busy, its holders are named.",
-        .children = children,
+        .documentation =
+            "Unmount the mount that holds MNT. When it returns, everything is durable and the "
+            "store is free. If the mount is busy, its holders are named.",
+        .missing = "MNT",
     };
-    struct umount_arguments arguments = {0};
+    struct command_words arguments;
     struct mountinfo mount;
     int status;
 
-    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
+    command_parse_words(&rule, argc, argv, &arguments);
     if (umount_find(arguments.path, &mount) < 0)
         return EXIT_CODE_FAILED;
     status = umount_run(&arguments, &mount);

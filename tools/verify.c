@@ -21,45 +21,14 @@
 #include "tools/progress.h"
 #include "tools/store_session.h"
 
-struct verify_arguments {
-    struct command_options common;
-    const char *path, *name;
-};
-
 struct verification {
-    const struct verify_arguments *arguments;
+    const struct command_words *arguments;
     bool mounted;
     struct io *io;
     struct verify *verify;
     struct progress progress;
     json_t *findings; /* [{"chunk", "error", "missing", "live", "snapshots": [{"name"}]}] */
 };
-
-static error_t verify_parse(int key, char *argument, struct argp_state *state)
-{
-    struct verify_arguments *arguments = state->input;
-
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &arguments->common;
-        break;
-    case ARGP_KEY_ARG:
-        if (arguments->name != NULL)
-            command_usage(state, "too many arguments");
-        else if (arguments->path != NULL)
-            arguments->name = argument;
-        else
-            arguments->path = argument;
-        break;
-    case ARGP_KEY_END:
-        if (arguments->path == NULL)
-            command_usage(state, "MNT or STORE is missing");
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
 
 /* ---- findings ---- */
 
@@ -416,7 +385,7 @@ static int verify_add(struct verification *work)
 
 static int verify_complain(const struct verification *work, int error)
 {
-    const struct verify_arguments *arguments = work->arguments;
+    const struct command_words *arguments = work->arguments;
 
     if (error == -EINTR)
         output_error("interrupted");
@@ -477,23 +446,22 @@ static int verify_path(struct verification *work)
 
 int command_verify(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&command_options_argp, 0, NULL, 0}, {0}};
-    static const struct argp argp = {
-        .parser = verify_parse,
+    static const struct command_words_rule rule = {
         .args_doc = "MNT|STORE [NAME]",
-        .doc =
+        .documentation =
             "Read every chunk of the live tree and of all snapshots, or of the snapshot NAME, and "
             "check it against the content hash that the manifests have of it. Of a mount, what "
             "was written before is verified with it. STORE may be a checkpoint's directory.\v"
             "The exit status is 0 when everything is right, 1 when something is damaged, 11 "
             "when STORE is in use (name its mount), 130 when interrupted.",
-        .children = children,
+        .missing = "MNT or STORE",
+        .takes_name = true,
     };
-    struct verify_arguments arguments = {0};
+    struct command_words arguments;
     struct verification work = {.arguments = &arguments};
     int status, error;
 
-    command_parse(&argp, argc, argv, EXIT_CODE_USAGE, &arguments);
+    command_parse_words(&rule, argc, argv, &arguments);
     if (arguments.common.dry_run)
         return EXIT_CODE_OK;
     error = io_open_backend(IO_BACKEND_SYNC, &work.io);
