@@ -213,6 +213,60 @@ int engine_repair_chunks(struct io *io, const char *path, bool change, engine_re
     return error;
 }
 
+/* ---- the log ---- */
+
+static int pass_piece(void *context, const struct blob_piece *piece)
+{
+    (void)context, (void)piece;
+    return 0;
+}
+
+static int pass_entry(void *context, const struct wal_replay_entry *entry)
+{
+    (void)context, (void)entry;
+    return 0;
+}
+
+static int check_log(struct repair *repair)
+{
+    const struct wal_replay_callbacks callbacks = {pass_piece, pass_entry, NULL};
+    const uint8_t *uuid = repair->store->format.uuid;
+    struct wal_replay_result log = {0};
+    uint64_t synced, last = repair->state.scalars.last_sequence;
+    int error = engine_witness_read(repair->io, repair->store->wal, uuid, &synced);
+
+    if (error < 0 || synced <= last)
+        return error;
+    error = wal_replay(repair->io, repair->store->wal, uuid, repair->state.scalars.wal_segment,
+                       &callbacks, &log);
+    if (error < 0)
+        return error_errno(error) == -EIO ? 0 : error; /* opening the store says what it is */
+    if (log.last_sequence > last)
+        last = log.last_sequence;
+    if (synced <= last)
+        return 0;
+    if (repair->change)
+        error = engine_witness_remove(repair->io, repair->store->wal);
+    if (error == 0)
+        tell(repair, repair->change,
+             "the log ends at operation %llu, although all up to operation %llu were synced%s",
+             (unsigned long long)last, (unsigned long long)synced,
+             repair->change ? ": what followed is given up" : "");
+    return error;
+}
+
+int engine_repair_log(struct io *io, const char *path, bool change, engine_repair_report *report,
+                      void *context)
+{
+    struct repair repair = {.io = io, .change = change, .report = report, .context = context};
+    int error = repair_open(&repair, path, false);
+
+    if (error == 0)
+        error = check_log(&repair);
+    repair_close(&repair);
+    return error;
+}
+
 /* ---- directories that nobody knows ---- */
 
 static bool is_known(const struct repair *repair, const char *name)

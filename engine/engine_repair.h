@@ -24,6 +24,12 @@ typedef void engine_repair_report(void *context, const char *line, bool repaired
 int engine_repair_chunks(struct io *io, const char *path, bool repair, engine_repair_report *report,
                          void *context);
 
+/* A log that ends before what wal/SYNCED says was synced has lost its end, and opening refuses it.
+ * Reports how much is missing; with `change` the store opens with what is left. Logs that are
+ * damaged in another way are not spoken of here. */
+int engine_repair_log(struct io *io, const char *path, bool change, engine_repair_report *report,
+                      void *context);
+
 enum engine_repair_strays {
     ENGINE_STRAYS_LOOK,
     ENGINE_STRAYS_REMOVE, /* what is no snapshot and cannot become one */

@@ -246,6 +246,9 @@ static int fsck_check_files(struct fsck *fsck, struct io *io)
     if (error == 0)
         error = engine_repair_chunks(io, fsck->arguments->path, fsck->arguments->mode != FSCK_LOOK,
                                      fsck_repair_report, fsck);
+    if (error == 0) /* work is given up: never without being asked */
+        error = engine_repair_log(io, fsck->arguments->path, fsck->arguments->mode == FSCK_REPAIR,
+                                  fsck_repair_report, fsck);
     return error == -EROFS ? 0 : error; /* a checkpoint's own directory: nothing stands in for it */
 }
 

@@ -170,7 +170,7 @@ static char *check_tmp(struct closed *closed)
     return wrong;
 }
 
-char *crash_rules_check_closed(struct disk_model *disk, const char *base)
+static char *check_promised(struct disk_model *disk, const char *base, bool is_closed)
 {
     struct disk_model *promised = disk_model_cut(disk, 0);
     struct closed closed = {.before = disk_model_io(disk), .after = disk_model_io(promised)};
@@ -180,11 +180,21 @@ char *crash_rules_check_closed(struct disk_model *disk, const char *base)
     read_uuid(&closed);
     disk_model_set_base(promised, base);
     wrong = check_log(&closed);
-    if (wrong == NULL)
+    if (wrong == NULL && is_closed)
         wrong = check_tmp(&closed);
     disk_model_set_base(promised, "");
     disk_model_free(promised);
     return wrong;
+}
+
+char *crash_rules_check_closed(struct disk_model *disk, const char *base)
+{
+    return check_promised(disk, base, true);
+}
+
+char *crash_rules_check_log(struct disk_model *disk, const char *base)
+{
+    return check_promised(disk, base, false);
 }
 
 /* ---- making a store ---- */

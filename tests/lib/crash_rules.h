@@ -18,6 +18,10 @@ char *crash_rules_check_image(struct disk_model *image, const char *store);
  * segment of the log is there at its full length under a header of its own number, and no chunk has
  * a second name in tmp/. */
 char *crash_rules_check_closed(struct disk_model *disk, const char *base);
+/* The same of the log alone, of a store that has just been opened without a sync window: nobody
+ * makes a segment meanwhile. The one that is there was never written to: a group's own sync would
+ * hide that its zeros and its header are not on the disk yet. */
+char *crash_rules_check_log(struct disk_model *disk, const char *base);
 
 /* Make a store on `disk`, an empty one with base `base`, and cut the power at each call of that:
  * nothing is there then, or no store, or a whole one. `states` counts images. */

@@ -61,8 +61,10 @@ static char *with_engine(struct run *run, use_engine *use, uint64_t seed, unsign
 
     if (result < 0)
         return crash_text("open: %s", error_text(result));
+    wrong = run->options.sync_window_ms == 0 ? crash_rules_check_log(run->disk, run->base) : NULL;
     crash_history_record(run->history, engine);
-    wrong = use(run, engine, seed, operations);
+    if (wrong == NULL)
+        wrong = use(run, engine, seed, operations);
     crash_history_record(NULL, NULL);
     sequence = engine_sequence(engine);
     result = engine_close(engine);

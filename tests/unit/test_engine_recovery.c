@@ -15,6 +15,7 @@
 
 #include "engine/base/log.h"
 #include "engine/chunk_format.h"
+#include "engine/engine_repair.h"
 #include "engine/wal_format.h"
 #include "tests/lib/engine_fixture.h"
 #include "tests/lib/fault_io.h"
@@ -277,6 +278,52 @@ static void r41_a_log_that_is_gone_is_refused_when_it_was_synced_beyond(void **s
     free(copy);
 }
 
+struct told {
+    unsigned lines, repaired;
+    char text[300];
+};
+
+static void note_line(void *context, const char *line, bool repaired)
+{
+    struct told *told = context;
+
+    told->lines++;
+    told->repaired += repaired;
+    snprintf(told->text, sizeof told->text, "%s", line);
+}
+
+static void a_log_without_its_end_is_accepted_when_somebody_says_so(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *copy, path[4200];
+    uint64_t numbers[64];
+    struct engine *engine;
+    struct told told = {0};
+    size_t count;
+
+    fill_segments(fixture);
+    copy = copy_store(fixture, "lacking");
+    assert_int_equal(engine_repair_log(fixture->io, copy, true, note_line, &told), 0);
+    assert_int_equal(told.lines, 0); /* nothing is missing */
+    count = list_used_segments(copy, numbers);
+    segment_path(copy, numbers[count - 1], path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(engine_repair_log(fixture->io, copy, false, note_line, &told), 0);
+    assert_int_equal(told.lines, 1);
+    assert_int_equal(told.repaired, 0);
+    expect_refusal(fixture, copy);
+    assert_int_equal(engine_repair_log(fixture->io, copy, true, note_line, &told), 0);
+    assert_int_equal(told.lines, 2);
+    assert_int_equal(told.repaired, 1);
+    assert_non_null(
+        strstr(told.text, "all up to operation 70 were synced: what followed is given up"));
+    assert_int_equal(try_open(fixture, copy, &engine), 0);
+    assert_true(has_key(engine, 0));
+    assert_false(has_key(engine, 69));
+    assert_int_equal(engine_close(engine), 0);
+    free(copy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +332,7 @@ int main(void)
         TEST(a_blob_chunk_that_has_both_its_names_is_found_by_the_sealed_one),
         TEST(r41_a_log_without_the_segment_it_begins_in_or_any_other_is_refused),
         TEST(r41_a_log_whose_segments_end_before_they_are_said_to_is_refused),
+        TEST(a_log_without_its_end_is_accepted_when_somebody_says_so),
         TEST(r41_a_log_that_is_gone_is_refused_when_it_was_synced_beyond),
     };
 
