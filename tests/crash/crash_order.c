@@ -19,6 +19,8 @@
 #include "engine/base/endian.h"
 #include "engine/base/log.h"
 #include "engine/batch.h"
+#include "engine/blob_writer.h"
+#include "engine/engine_verify.h"
 #include "tests/lib/crash_history_internal.h"
 #include "tests/lib/crash_run.h"
 #include "tests/lib/test_directory.h"
@@ -143,6 +145,45 @@ static void r42_a_rename_is_followed_by_a_sync_of_its_directory(void **state)
     disk_model_free(disk);
     free(store);
     test_directory_remove(scratch);
+}
+
+/* ---- what recovery seals ---- */
+
+static void a_blob_chunk_that_recovery_sealed_has_its_name_for_good(void **state)
+{
+    static const uint8_t uuid[STORE_UUID_SIZE] = {7};
+    const uint8_t data[700] = {1, 2, 3};
+    const struct blob_piece piece = {
+        .chunk_id = 5, .position = CHUNK_HEADER_SIZE, .size = sizeof data, .data = data};
+    struct disk_model *disk = disk_model_new("/disk"), *cut;
+    struct io *io = disk_model_io(disk);
+    struct chunk_identity identity;
+    struct io_file *root, *chunks;
+    char name[CHUNK_NAME_SIZE];
+    struct stat status;
+
+    (void)state;
+    assert_int_equal(io_open_root(io, "/disk", &root), 0);
+    assert_int_equal(io_mkdir(io, root, "chunks", 0700), 0);
+    assert_int_equal(io_open(io, root, "chunks", IO_OPEN_DIRECTORY, 0, &chunks), 0);
+    assert_int_equal(io_sync_filesystem(io, root), 0);
+    /* All of it lies in the log: the file itself never reached the disk. */
+    assert_int_equal(blob_recover_open_chunk(io, chunks, uuid, 5, CHUNK_HEADER_SIZE + sizeof data,
+                                             &piece, 1, &identity),
+                     0);
+    io_close(io, chunks);
+    io_close(io, root);
+    cut = disk_model_cut(disk, 0);
+    disk_model_set_base(disk, "/gone");
+    disk_model_set_base(cut, "/disk");
+    io = disk_model_io(cut);
+    assert_int_equal(io_open_root(io, "/disk/chunks", &chunks), 0);
+    chunk_name(name, &identity);
+    assert_int_equal(io_stat_at(io, chunks, name, &status), 0);
+    assert_int_equal(verify_chunk(io, chunks, &identity, uuid), 0);
+    io_close(io, chunks);
+    disk_model_free(cut);
+    disk_model_free(disk);
 }
 
 /* ---- killed at every call ---- */
@@ -296,9 +337,178 @@ static void r23_killed_between_any_two_calls_every_batch_is_applied_once(void **
     test_directory_remove(scratch);
 }
 
+/* ---- killed, and then the power goes ---- */
+
+#define CUTS 8 /* of each call */
+
+static int count_checkpoint(void *context, const struct engine_checkpoint_info *info)
+{
+    (void)info;
+    (*(size_t *)context)++;
+    return 0;
+}
+
+static int count_name(void *context, const char *name)
+{
+    (void)name;
+    (*(size_t *)context)++;
+    return 0;
+}
+
+static void open_at(struct disk_model *disk, const char *base, const struct engine_options *from,
+                    struct engine **ret_engine)
+{
+    struct engine_options options = *from;
+    char *store = test_path(base, "store");
+
+    disk_model_set_base(disk, base);
+    disk_model_put_manifest(disk, "store");
+    options.path = store;
+    options.io = disk_model_io(disk);
+    assert_int_equal(engine_open(&options, ret_engine), 0);
+    free(store);
+}
+
+/* Each name in checkpoints/ is a checkpoint that the engine knows. */
+static void check_names(struct disk_model *disk, const char *base,
+                        const struct engine_options *options)
+{
+    size_t known = 0, names = 0;
+    char *store = test_path(base, "store"), *path = test_path(store, "checkpoints");
+    struct io *io = disk_model_io(disk);
+    struct io_file *directory;
+    struct engine *engine;
+
+    open_at(disk, base, options, &engine);
+    assert_int_equal(engine_checkpoint_each(engine, count_checkpoint, &known), 0);
+    assert_int_equal(engine_close(engine), 0);
+    assert_int_equal(io_open_root(io, path, &directory), 0);
+    assert_int_equal(io_list(io, directory, count_name, &names), 0);
+    io_close(io, directory);
+    assert_int_equal(names, known);
+    disk_model_set_base(disk, "");
+    free(path);
+    free(store);
+}
+
+/* What a killed process did is in the cache only: the next one must not build on it. */
+static void a_deletion_that_was_killed_survives_a_cut_of_the_next_start(void **state)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
+    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base);
+    struct kills *kills = calloc(1, sizeof *kills), *cuts = calloc(1, sizeof *cuts);
+    struct engine_options options;
+    struct engine *engine;
+    uint64_t id;
+
+    (void)state;
+    disk_model_put_manifest(disk, "store");
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    engine_options_default(&options);
+    options.memtable_bytes = 4096;
+    options.wal_segment_bytes = 65536;
+    options.sync_window_ms = 0;
+    open_at(disk, base, &options, &engine);
+    put(engine, "a", "one");
+    assert_int_equal(
+        engine_checkpoint_create(engine, slice_of_string("gone"), slice_of("", 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    disk_model_observe(disk, take_kill, kills);
+    assert_int_equal(engine_checkpoint_delete(engine, id), 0);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_observe(disk, NULL, NULL);
+    disk_model_set_base(disk, "");
+    for (size_t i = 0; i < kills->count; i++) {
+        cuts->count = 0;
+        disk_model_observe(kills->list[i].disk, take_kill, cuts);
+        open_at(kills->list[i].disk, other, &options, &engine);
+        assert_int_equal(engine_close(engine), 0);
+        disk_model_observe(kills->list[i].disk, NULL, NULL);
+        disk_model_set_base(kills->list[i].disk, "");
+        for (size_t j = 0; j < cuts->count; j++) {
+            for (uint64_t seed = 0; seed < CUTS; seed++) {
+                struct disk_model *cut =
+                    disk_model_cut(cuts->list[j].disk, seed < 2 ? seed : i * 1000 + j * 10 + seed);
+
+                check_names(cut, other, &options);
+                disk_model_free(cut);
+            }
+            disk_model_free(cuts->list[j].disk);
+        }
+        disk_model_free(kills->list[i].disk);
+    }
+    assert_true(kills->count > 5);
+    disk_model_free(disk);
+    free(kills);
+    free(cuts);
+    free(other);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
+/* The disk when the first file of a deleted checkpoint is about to be removed. */
+static void take_first_unlink(void *context, struct disk_model *disk, enum disk_call call,
+                              const char *label)
+{
+    struct disk_model **taken = context;
+
+    if (call == DISK_UNLINK && *taken == NULL && strncmp(label, "MANIFEST-", 9) == 0)
+        *taken = disk_model_clone_locked(disk);
+}
+
+/* Else a cut could leave it without any name, and its chunks with a link that nobody removes. */
+static void a_checkpoint_is_emptied_when_its_new_name_is_durable(void **state)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store"), *deleted = test_path(store, "tmp/deleted");
+    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base), *taken = NULL, *cut;
+    struct engine_options options;
+    struct io_file *directory;
+    struct engine *engine;
+    size_t names = 0;
+    uint64_t id;
+
+    (void)state;
+    disk_model_put_manifest(disk, "store");
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    engine_options_default(&options);
+    options.sync_window_ms = 0;
+    open_at(disk, base, &options, &engine);
+    put(engine, "a", "one");
+    assert_int_equal(
+        engine_checkpoint_create(engine, slice_of_string("gone"), slice_of("", 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    disk_model_observe(disk, take_first_unlink, &taken);
+    assert_int_equal(engine_checkpoint_delete(engine, id), 0);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_observe(disk, NULL, NULL);
+    disk_model_set_base(disk, "");
+    assert_non_null(taken);
+    cut = disk_model_cut(taken, 0);
+    disk_model_set_base(cut, base);
+    assert_int_equal(io_open_root(disk_model_io(cut), deleted, &directory), 0);
+    assert_int_equal(io_list(disk_model_io(cut), directory, count_name, &names), 0);
+    assert_int_equal(names, 1);
+    io_close(disk_model_io(cut), directory);
+    disk_model_free(cut);
+    disk_model_free(taken);
+    disk_model_free(disk);
+    free(deleted);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_blob_chunk_that_recovery_sealed_has_its_name_for_good),
+        cmocka_unit_test(a_deletion_that_was_killed_survives_a_cut_of_the_next_start),
+        cmocka_unit_test(a_checkpoint_is_emptied_when_its_new_name_is_durable),
         cmocka_unit_test(r23_killed_between_any_two_calls_every_batch_is_applied_once),
         cmocka_unit_test(r42_a_rename_is_followed_by_a_sync_of_its_directory),
         cmocka_unit_test(r56_a_cut_before_every_call_of_a_snapshot_loses_nothing_acknowledged),
