@@ -23,6 +23,7 @@
 #include "engine/engine_verify.h"
 #include "tests/lib/crash_history_internal.h"
 #include "tests/lib/crash_run.h"
+#include "tests/lib/seed.h"
 #include "tests/lib/test_directory.h"
 
 #define FRAME_SIZE 20000
@@ -503,12 +504,97 @@ static void a_checkpoint_is_emptied_when_its_new_name_is_durable(void **state)
     test_directory_remove(scratch);
 }
 
+/* ---- blob chunks made ahead ---- */
+
+#define LARGE_FRAME 30000
+#define LARGE_ROUND 12 /* frames between syncs: more than goes through the log */
+
+static void put_large(struct engine *engine, uint64_t number)
+{
+    uint8_t key[8], *data = malloc(LARGE_FRAME);
+    uint64_t random = number;
+    struct batch batch = {0};
+    struct blob_ref ref;
+
+    for (size_t i = 0; i < LARGE_FRAME; i++)
+        data[i] = (uint8_t)seed_next(&random);
+    put_be64(key, number);
+    assert_int_equal(engine_blob_append(engine, data, LARGE_FRAME, &ref), 0);
+    batch_put_reference(&batch, slice_of(key, 8), &ref);
+    assert_int_equal(engine_write(engine, &batch, NULL), 0);
+    batch_free(&batch);
+    free(data);
+}
+
+static void check_large(struct engine *engine, uint64_t count)
+{
+    struct engine_view *view = engine_view_acquire(engine);
+    uint8_t key[8], *data = malloc(LARGE_FRAME);
+    struct buffer value = {0};
+    struct blob_ref ref;
+
+    for (uint64_t number = 0; number < count; number++) {
+        uint64_t random = number;
+
+        put_be64(key, number);
+        assert_int_equal(engine_view_get(view, slice_of(key, 8), &value, NULL), 1);
+        assert_int_equal(blob_ref_decode(buffer_slice(&value), &ref), 0);
+        assert_int_equal(engine_blob_read(view, &(struct engine_blob_read){&ref, data}, 1), 0);
+        for (size_t i = 0; i < LARGE_FRAME; i++)
+            assert_int_equal(data[i], (uint8_t)seed_next(&random));
+    }
+    buffer_free(&value);
+    free(data);
+    engine_view_release(view);
+}
+
+/* The file of the next chunk is made before it is needed; its name must be durable as any other. */
+static void what_is_synced_is_in_chunks_that_have_their_names(void **state)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
+    struct store_format format = {.chunk_size_bytes = 262144, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base);
+    struct engine_options options;
+    struct engine *engine, *recovered;
+    uint64_t number = 0;
+
+    (void)state;
+    disk_model_put_manifest(disk, "store");
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    engine_options_default(&options);
+    options.sync_window_ms = 0;
+    open_at(disk, base, &options, &engine);
+    for (unsigned round = 0; round < 12; round++) {
+        struct disk_model *cut;
+
+        for (unsigned i = 0; i < LARGE_ROUND; i++)
+            put_large(engine, number++);
+        assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
+        usleep(3000); /* for the writer's thread to make one ahead */
+        cut = disk_model_cut(disk, 0);
+        open_at(cut, other, &options, &recovered);
+        check_large(recovered, number);
+        assert_int_equal(engine_close(recovered), 0);
+        disk_model_set_base(cut, "");
+        disk_model_free(cut);
+    }
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(disk, "");
+    disk_model_free(disk);
+    free(other);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_blob_chunk_that_recovery_sealed_has_its_name_for_good),
         cmocka_unit_test(a_deletion_that_was_killed_survives_a_cut_of_the_next_start),
         cmocka_unit_test(a_checkpoint_is_emptied_when_its_new_name_is_durable),
+        cmocka_unit_test(what_is_synced_is_in_chunks_that_have_their_names),
         cmocka_unit_test(r23_killed_between_any_two_calls_every_batch_is_applied_once),
         cmocka_unit_test(r42_a_rename_is_followed_by_a_sync_of_its_directory),
         cmocka_unit_test(r56_a_cut_before_every_call_of_a_snapshot_loses_nothing_acknowledged),
