@@ -281,15 +281,41 @@ int checkpoint_files_remove_deleted(struct store *store, uint64_t id)
     return result;
 }
 
+/* What CURRENT under that name says: 1 and the id of a checkpoint, 0, or an error. */
+static int read_id(struct store *store, const char *name, uint64_t *ret_id)
+{
+    struct io_file *directory = NULL;
+    int result = io_open(store->io, store->checkpoints, name, IO_OPEN_DIRECTORY, 0, &directory);
+
+    if (result == -ENOENT || result == -ENOTDIR || result == -ELOOP)
+        return 0;
+    if (result == 0)
+        result = sealed_manifest_read_id(store->io, directory, ret_id);
+    io_close(store->io, directory);
+    if (error_errno(result) == -EIO || result == ERROR_NOT_STORE)
+        return 0;
+    return result < 0 ? result : 1;
+}
+
+int checkpoint_files_vacate(struct store *store, const char *name)
+{
+    uint64_t id;
+    int result = read_id(store, name, &id);
+
+    return result > 0 ? take_away(store, name, id) : result;
+}
+
 /* ---- making ---- */
 
-/* What stands under a checkpoint's name and is not it: left by a deletion whose end the disk lost.
- */
+/* What stands under a checkpoint's name and is not it: what is about to be cleared away, which
+ * somebody may still read, or what was left by a deletion whose end the disk lost. */
 static int move_away(struct store *store, const char *name, uint64_t id)
 {
     struct stat status;
-    int result = io_stat_at(store->io, store->checkpoints, name, &status);
+    int result = checkpoint_files_vacate(store, name);
 
+    if (result == 0)
+        result = io_stat_at(store->io, store->checkpoints, name, &status);
     if (result == -ENOENT)
         return 0;
     if (result == 0)
@@ -337,6 +363,14 @@ int checkpoint_files_prepare(struct store *store, const struct sealed_manifest *
     return result;
 }
 
+void checkpoint_files_abandon(struct store *store, uint64_t id)
+{
+    char working[64];
+
+    working_name(working, id);
+    (void)store_remove_tree(store->io, store->tmp, working); /* or the next open sweeps it */
+}
+
 int checkpoint_files_publish(struct store *store, const struct sealed_manifest *plan,
                              const char *name, bool is_there)
 {
@@ -358,29 +392,13 @@ int checkpoint_files_publish(struct store *store, const struct sealed_manifest *
 
 /* ---- after a crash ---- */
 
-/* Does CURRENT under that name say that it is the checkpoint `id`? 1, 0, or an error. */
-static int is_called(struct store *store, const char *name, uint64_t id)
-{
-    struct io_file *directory = NULL;
-    uint64_t found = 0;
-    int result = io_open(store->io, store->checkpoints, name, IO_OPEN_DIRECTORY, 0, &directory);
-
-    if (result == -ENOENT || result == -ENOTDIR || result == -ELOOP)
-        return 0;
-    if (result == 0)
-        result = sealed_manifest_read_id(store->io, directory, &found);
-    io_close(store->io, directory);
-    if (error_errno(result) == -EIO || result == ERROR_NOT_STORE)
-        return 0;
-    return result < 0 ? result : found == id;
-}
-
 int checkpoint_files_settle(struct store *store, const char *name, uint64_t id)
 {
     char found[256];
-    int result = is_called(store, name, id);
+    uint64_t is_called;
+    int result = read_id(store, name, &is_called);
 
-    if (result != 0)
+    if (result < 0 || (result > 0 && is_called == id))
         return result < 0 ? result : 0;
     result = checkpoint_files_find(store, id, found);
     if (result == 0)

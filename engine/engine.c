@@ -109,6 +109,7 @@ static struct engine *engine_new(const struct engine_options *options)
     lock_init(&engine->latch_lock, LOCK_RANK_LEAF);
     lock_init(&engine->write_lock, LOCK_RANK_ENGINE_WRITE);
     lock_init(&engine->view_lock, LOCK_RANK_ENGINE_VIEW);
+    lock_init(&engine->names_lock, LOCK_RANK_ENGINE_NAMES);
     lock_init(&engine->install_lock, LOCK_RANK_ENGINE_INSTALL);
     lock_init(&engine->checkpoint_lock, LOCK_RANK_ENGINE_CHECKPOINT);
     lock_init(&engine->work_lock, LOCK_RANK_LEAF);
@@ -163,6 +164,7 @@ static void engine_free(struct engine *engine)
     lock_destroy(&engine->write_lock);
     lock_destroy(&engine->view_lock);
     lock_destroy(&engine->install_lock);
+    lock_destroy(&engine->names_lock);
     lock_destroy(&engine->checkpoint_lock);
     lock_destroy(&engine->work_lock);
     lock_shared_destroy(&engine->catalogue_lock);

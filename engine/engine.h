@@ -290,7 +290,9 @@ struct engine_statistics {
     uint64_t wal_segments, wal_bytes, wal_replayed_batches;
     uint64_t cache_hits, cache_misses, cache_bytes, cache_evictions;
     uint64_t blob_raw_bytes, blob_stored_bytes, blob_pending_bytes, blob_waits;
-    uint64_t checkpoints, checkpoints_pending, deletions_pending;
+    uint64_t checkpoints, checkpoints_pending;
+    uint64_t checkpoints_deleting; /* deleted, and not yet cleared away: no space came back */
+    uint64_t deletions_pending;    /* chunks of the live store that are not referred to */
     uint64_t manifest_commits, unclean_starts;
     uint64_t views;
     struct io_statistics io;

@@ -347,7 +347,7 @@ int engine_checkpoint_create(struct engine *engine, struct slice name, struct sl
         return result;
     }
     blocking_enter();
-    result = engine_space_check(engine);
+    result = engine_checkpoint_wait_for_room(engine);
     if (result == 0)
         result = create_barrier(engine, checkpoint);
     if (result == 0)

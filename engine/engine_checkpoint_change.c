@@ -8,14 +8,25 @@
 #include "engine/base/blocking.h"
 #include "engine/engine_internal.h"
 
-/* Wait, under the lock, for the end of materialisation: the checkpoint, or NULL when it is gone. */
-static struct checkpoint *wait_locked(struct engine *engine, uint64_t id)
+/* Its plan stands in the manifest, or more: who deletes it need not wait for its directory. */
+static bool is_flushed(const struct checkpoint *checkpoint)
+{
+    return checkpoint->state > CHECKPOINT_PENDING || checkpoint->is_queued ||
+           checkpoint->is_running;
+}
+
+static bool is_made(const struct checkpoint *checkpoint)
+{
+    return checkpoint->state > CHECKPOINT_PENDING || checkpoint->error != 0;
+}
+
+/* Wait, under the lock: the checkpoint, or NULL when it is gone. */
+static struct checkpoint *wait_locked(struct engine *engine, uint64_t id,
+                                      bool (*is_so)(const struct checkpoint *))
 {
     struct checkpoint *checkpoint;
 
-    while ((checkpoint = engine_checkpoint_find_locked(engine, id)) != NULL &&
-           ((checkpoint->state == CHECKPOINT_PENDING && checkpoint->error == 0) ||
-            checkpoint->is_running) &&
+    while ((checkpoint = engine_checkpoint_find_locked(engine, id)) != NULL && !is_so(checkpoint) &&
            !engine_latched(engine))
         lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
                         clock_monotonic_ns() + 100 * UINT64_C(1000000));
@@ -29,7 +40,7 @@ int engine_checkpoint_wait(struct engine *engine, uint64_t id)
 
     blocking_enter();
     lock_acquire(&engine->checkpoint_lock);
-    checkpoint = wait_locked(engine, id);
+    checkpoint = wait_locked(engine, id, is_made);
     if (checkpoint == NULL)
         result = -ENOENT;
     else if (checkpoint->state == CHECKPOINT_PENDING && checkpoint->error == 0)
@@ -40,26 +51,36 @@ int engine_checkpoint_wait(struct engine *engine, uint64_t id)
     return result;
 }
 
-/* A copy of the record of a checkpoint that is READY, for a change: 0, -ENOENT, its error. With
- * `also_held_up` one that a shortage keeps from being made will do. */
-static int change_begin(struct engine *engine, uint64_t id, bool also_held_up,
-                        struct manifest_checkpoint *ret_record, struct checkpoint **ret_checkpoint)
+/* The wait before a change; no lock is held, nor after. */
+static int change_wait(struct engine *engine, uint64_t id, bool (*is_so)(const struct checkpoint *))
+{
+    if (engine->read_only)
+        return -EROFS;
+    blocking_enter();
+    lock_acquire(&engine->checkpoint_lock);
+    (void)wait_locked(engine, id, is_so);
+    lock_release(&engine->checkpoint_lock);
+    return 0;
+}
+
+/* A copy of the record of a checkpoint that may be changed: READY or, for `is_deletion`, with its
+ * plan in the manifest. install_lock held, so that this stays so. 0, -ENOENT, its error. */
+static int change_begin_locked(struct engine *engine, uint64_t id, bool is_deletion,
+                               struct manifest_checkpoint *ret_record,
+                               struct checkpoint **ret_checkpoint)
 {
     struct checkpoint *checkpoint;
     int result;
 
-    if (engine->read_only)
-        return -EROFS;
     if (engine_latched(engine))
         return ERROR_LATCHED;
-    blocking_enter();
     lock_acquire(&engine->checkpoint_lock);
-    checkpoint = wait_locked(engine, id);
+    checkpoint = engine_checkpoint_find_locked(engine, id);
     if (checkpoint == NULL) {
         result = -ENOENT;
     } else if (checkpoint->state != CHECKPOINT_READY &&
-               !(also_held_up && checkpoint->state == CHECKPOINT_PENDING &&
-                 checkpoint->error != 0)) {
+               !(is_deletion && checkpoint->state == CHECKPOINT_PENDING &&
+                 is_flushed(checkpoint))) {
         result = checkpoint->error < 0 ? checkpoint->error : ERROR_LATCHED;
     } else {
         result = manifest_checkpoint_copy(&checkpoint->record, ret_record);
@@ -80,62 +101,101 @@ static int change_commit(struct engine *engine, const struct manifest_checkpoint
     return result;
 }
 
-/* install_lock held: nothing can delete it any more. */
-static bool still_exists(struct engine *engine, uint64_t id)
+/* After the manifest has the word. Its directory stays for the checkpoint thread to take away, as
+ * may the making of it: no sync is waited for here. install_lock held: whoever holds, deletes or
+ * renames next finds it gone. */
+static void begin_deletion(struct engine *engine, struct checkpoint *checkpoint)
 {
-    bool exists;
+    bool is_at_work;
 
     lock_acquire(&engine->checkpoint_lock);
-    exists = engine_checkpoint_find_locked(engine, id) != NULL;
+    checkpoint->state = CHECKPOINT_DELETING;
+    checkpoint->error = 0;
+    engine->deleting_count++;
+    is_at_work = checkpoint->is_queued || checkpoint->is_running; /* it will see */
+    engine_checkpoint_remove_locked(engine, checkpoint);
+    pthread_cond_broadcast(&engine->checkpoint_changed);
     lock_release(&engine->checkpoint_lock);
-    return exists;
+    if (!is_at_work)
+        engine_checkpoint_queue(engine, checkpoint);
+    checkpoint_unref(checkpoint); /* the list's */
 }
 
 int engine_checkpoint_delete(struct engine *engine, uint64_t id)
 {
     struct manifest_checkpoint record = {0};
     struct checkpoint *checkpoint = NULL;
-    char name[256];
-    bool waits = false;
-    int leases, result;
+    int leases, result = change_wait(engine, id, is_flushed);
 
-    result = change_begin(engine, id, true, &record, &checkpoint);
     if (result < 0)
         return result;
-    checkpoint_record_name(&record, name);
     lock_acquire(&engine->install_lock);
-    leases = manifest_lease_count(engine->manifest, id, (uint64_t)time(NULL));
-    if (!still_exists(engine, id)) {
-        result = -ENOENT; /* another deletion was faster */
-    } else if (leases > 0) {
-        result = ERROR_HELD;
-    } else {
+    result = change_begin_locked(engine, id, true, &record, &checkpoint);
+    if (result == 0) {
+        leases = manifest_lease_count(engine->manifest, id, (uint64_t)time(NULL));
+        if (leases != 0)
+            result = leases > 0 ? ERROR_HELD : leases;
+    }
+    if (result == 0) {
         record.state = MANIFEST_CHECKPOINT_DELETING;
-        result = leases < 0 ? leases : change_commit(engine, &record);
+        buffer_free(&record.plan);
+        result = change_commit(engine, &record);
     }
-    if (result == 0) {
-        /* The manifest has the word; a crash before the rename is made good at the next open. */
-        int detached = checkpoint_files_detach(engine->store, name, id);
-
-        if (detached < 0)
-            log_warning("directory of deleted snapshot %s could not be moved: %s", name,
-                        error_text(detached));
-        /* Before the lock is free: whoever holds, deletes or renames next finds it gone. */
-        lock_acquire(&engine->checkpoint_lock);
-        checkpoint->state = CHECKPOINT_DELETING;
-        checkpoint->error = 0;
-        checkpoint->deletion_waits = checkpoint->open_views > 0;
-        waits = checkpoint->deletion_waits || checkpoint->is_queued;
-        engine_checkpoint_remove_locked(engine, checkpoint);
-        pthread_cond_broadcast(&engine->checkpoint_changed);
-        lock_release(&engine->checkpoint_lock);
-    }
+    if (result == 0)
+        begin_deletion(engine, checkpoint);
     lock_release(&engine->install_lock);
-    if (result == 0) {
-        if (!waits)
-            engine_checkpoint_queue(engine, checkpoint);
-        checkpoint_unref(checkpoint); /* the list's */
+    checkpoint_unref(checkpoint);
+    manifest_checkpoint_free(&record);
+    return result;
+}
+
+/* On the disk; the manifest says so already, and the next start would make it true. */
+static int rename_directory(struct engine *engine, const char *from, const char *to)
+{
+    struct io_file *directory = engine->store->checkpoints;
+    int result = checkpoint_files_vacate(engine->store, to);
+
+    if (result == 0)
+        result = io_rename(engine->io, directory, from, directory, to);
+    if (result == 0)
+        result = io_sync(engine->io, directory, false);
+    if (result < 0)
+        engine_latch(engine, result, "renaming a checkpoint");
+    return result;
+}
+
+/* names_lock and install_lock held. */
+static int rename_locked(struct engine *engine, uint64_t id, struct slice name)
+{
+    struct manifest_checkpoint record = {0};
+    struct checkpoint *checkpoint = NULL;
+    char from[256], to[256];
+    bool taken;
+    int result = change_begin_locked(engine, id, false, &record, &checkpoint);
+
+    if (result < 0)
+        return result;
+    lock_acquire(&engine->checkpoint_lock);
+    taken = engine_checkpoint_has_name_locked(engine, name);
+    lock_release(&engine->checkpoint_lock);
+    if (taken) {
+        result = slice_equal(buffer_slice(&record.name), name) ? 0 : -EEXIST;
+        goto out;
     }
+    checkpoint_record_name(&record, from);
+    result = buffer_assign(&record.name, name.data, name.size);
+    if (result == 0)
+        result = change_commit(engine, &record);
+    if (result < 0)
+        goto out;
+    checkpoint_record_name(&record, to);
+    result = rename_directory(engine, from, to);
+    lock_acquire(&engine->checkpoint_lock);
+    manifest_checkpoint_free(&checkpoint->record);
+    checkpoint->record = record;
+    record = (struct manifest_checkpoint){0};
+    lock_release(&engine->checkpoint_lock);
+out:
     checkpoint_unref(checkpoint);
     manifest_checkpoint_free(&record);
     return result;
@@ -143,51 +203,17 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
 
 int engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice name)
 {
-    struct manifest_checkpoint record = {0};
-    struct checkpoint *checkpoint = NULL;
-    char from[256], to[256];
-    bool taken;
     int result = checkpoint_name_check(name);
 
     if (result == 0)
-        result = change_begin(engine, id, false, &record, &checkpoint);
+        result = change_wait(engine, id, is_made);
     if (result < 0)
         return result;
-    checkpoint_record_name(&record, from);
+    lock_acquire(&engine->names_lock);
     lock_acquire(&engine->install_lock);
-    lock_acquire(&engine->checkpoint_lock);
-    taken = engine_checkpoint_has_name_locked(engine, name);
-    lock_release(&engine->checkpoint_lock);
-    if (!still_exists(engine, id)) {
-        result = -ENOENT;
-        goto out;
-    }
-    if (taken) {
-        result = slice_equal(buffer_slice(&record.name), name) ? 0 : -EEXIST;
-        goto out;
-    }
-    result = buffer_assign(&record.name, name.data, name.size);
-    if (result == 0)
-        result = change_commit(engine, &record);
-    if (result < 0)
-        goto out;
-    checkpoint_record_name(&record, to);
-    result =
-        io_rename(engine->io, engine->store->checkpoints, from, engine->store->checkpoints, to);
-    if (result == 0)
-        result = io_sync(engine->io, engine->store->checkpoints, false);
-    /* The manifest says the new name already: the next start makes it true. */
-    if (result < 0)
-        engine_latch(engine, result, "renaming a checkpoint");
-    lock_acquire(&engine->checkpoint_lock);
-    manifest_checkpoint_free(&checkpoint->record);
-    checkpoint->record = record;
-    record = (struct manifest_checkpoint){0};
-    lock_release(&engine->checkpoint_lock);
-out:
+    result = rename_locked(engine, id, name);
     lock_release(&engine->install_lock);
-    checkpoint_unref(checkpoint);
-    manifest_checkpoint_free(&record);
+    lock_release(&engine->names_lock);
     return result;
 }
 
@@ -195,12 +221,12 @@ int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct sli
 {
     struct manifest_checkpoint record = {0};
     struct checkpoint *checkpoint = NULL;
-    int result = change_begin(engine, id, false, &record, &checkpoint);
+    int result = change_wait(engine, id, is_made);
 
     if (result < 0)
         return result;
     lock_acquire(&engine->install_lock);
-    result = still_exists(engine, id) ? 0 : -ENOENT;
+    result = change_begin_locked(engine, id, false, &record, &checkpoint);
     if (result == 0)
         result = buffer_assign(&record.payload, payload.data, payload.size);
     if (result == 0)
@@ -215,5 +241,31 @@ int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct sli
     lock_release(&engine->install_lock);
     checkpoint_unref(checkpoint);
     manifest_checkpoint_free(&record);
+    return result;
+}
+
+/* ---- a bound on what waits to be made (P8) ---- */
+
+static bool is_room_locked(struct engine *engine)
+{
+    size_t count = engine->checkpoint_count; /* with the one that is about to be made */
+
+    return count <= CHECKPOINTS_PENDING_MAX || engine_latched(engine) ||
+           is_made(engine->checkpoints[count - 1 - CHECKPOINTS_PENDING_MAX]);
+}
+
+int engine_checkpoint_wait_for_room(struct engine *engine)
+{
+    int result = engine_space_check(engine);
+
+    lock_acquire(&engine->checkpoint_lock);
+    while (result == 0 && !is_room_locked(engine)) {
+        lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
+                        clock_monotonic_ns() + 100 * UINT64_C(1000000));
+        lock_release(&engine->checkpoint_lock);
+        result = engine_space_check(engine);
+        lock_acquire(&engine->checkpoint_lock);
+    }
+    lock_release(&engine->checkpoint_lock);
     return result;
 }

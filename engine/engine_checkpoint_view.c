@@ -145,7 +145,6 @@ static int view_open(struct engine *engine, const char *name, uint64_t id, uint6
     io_close(engine->io, directory);
     sealed_manifest_free(&manifest);
     if (result < 0) {
-        log_error("snapshot %s cannot be opened: %s", name, error_text(result));
         free(view);
         return result;
     }
@@ -156,7 +155,29 @@ static int view_open(struct engine *engine, const char *name, uint64_t id, uint6
     return 0;
 }
 
-int engine_checkpoint_view(struct engine *engine, uint64_t id, struct engine_view **ret_view)
+/* Opening it failed. 1: under its new name it may succeed; or the error that there is. */
+static int why_not_opened(struct engine *engine, const struct checkpoint *checkpoint,
+                          const char *name, int error)
+{
+    char now[256];
+    bool is_deleted;
+
+    lock_acquire(&engine->names_lock); /* a rename that is under way ends first */
+    lock_acquire(&engine->checkpoint_lock);
+    checkpoint_record_name(&checkpoint->record, now);
+    is_deleted = checkpoint->state == CHECKPOINT_DELETING;
+    lock_release(&engine->checkpoint_lock);
+    lock_release(&engine->names_lock);
+    if (is_deleted)
+        return -ENOENT;
+    if (strcmp(now, name) != 0)
+        return 1;
+    log_error("snapshot %s cannot be opened: %s", name, error_text(error));
+    return error;
+}
+
+/* One try; 1: to be tried again. */
+static int view_try(struct engine *engine, uint64_t id, struct engine_view **ret_view)
 {
     struct checkpoint *checkpoint;
     struct engine_view *view = NULL;
@@ -183,6 +204,7 @@ int engine_checkpoint_view(struct engine *engine, uint64_t id, struct engine_vie
     if (view == NULL) {
         result = view_open(engine, name, id, sequence, &view);
         if (result < 0) {
+            result = why_not_opened(engine, checkpoint, name, result);
             engine_checkpoint_view_closed(engine, checkpoint);
             return result;
         }
@@ -190,6 +212,16 @@ int engine_checkpoint_view(struct engine *engine, uint64_t id, struct engine_vie
     }
     *ret_view = view;
     return 0;
+}
+
+int engine_checkpoint_view(struct engine *engine, uint64_t id, struct engine_view **ret_view)
+{
+    int result;
+
+    do
+        result = view_try(engine, id, ret_view);
+    while (result > 0);
+    return result;
 }
 
 void engine_checkpoint_view_closed(struct engine *engine, struct checkpoint *checkpoint)

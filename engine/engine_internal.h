@@ -52,7 +52,7 @@ struct checkpoint {
     struct sealed_manifest *plan; /* set at flush; owned by the checkpoint thread afterwards */
     struct checkpoint *next_job;  /* queue of the checkpoint thread */
     uint32_t open_views;          /* views that read its directory: its files stay until 0 */
-    bool deletion_waits;          /* for them */
+    bool deletion_waits;          /* for them; the checkpoint thread said so */
     bool is_queued;               /* a job of the checkpoint thread */
     bool is_running;              /* the checkpoint thread is at it */
 };
@@ -186,6 +186,8 @@ struct engine {
     uint64_t view_count;
     struct obsolete *obsolete;
 
+    struct lock names_lock; /* LOCK_RANK_ENGINE_NAMES: who moves directories of checkpoints */
+
     struct lock install_lock; /* LOCK_RANK_ENGINE_INSTALL */
     uint64_t next_order;
     uint64_t wal_segment;
@@ -208,6 +210,7 @@ struct engine {
     struct checkpoint **checkpoints; /* sorted by id */
     size_t checkpoint_count, checkpoint_capacity;
     uint64_t next_checkpoint_id;
+    uint64_t deleting_count; /* deleted ones that the manifest still has */
     struct checkpoint *jobs, **jobs_tail;
     bool checkpoint_stopping;
     struct checksum128 parent_hash; /* of the newest materialised checkpoint */
@@ -353,6 +356,12 @@ void *engine_checkpoint_main(void *engine);
 /* Queue a checkpoint whose plan is set, or that is to be deleted. */
 void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoint);
 
+/* engine_checkpoint_change.c */
+/* Each keeps the tables and chunks of its moment open until it is made. */
+#define CHECKPOINTS_PENDING_MAX 128
+/* Until the checkpoint thread has not too much to make. 0, or -ENOSPC as engine_space_check(). */
+int engine_checkpoint_wait_for_room(struct engine *engine);
+
 /* engine_checkpoint_view.c */
 /* A view of the checkpoint's directory was closed, or could not be opened. Takes the reference
  * over. */
@@ -381,9 +390,11 @@ struct checkpoint_numbers {
  * checkpoints/<name> is it already; or an error, which leaves nothing behind. */
 int checkpoint_files_prepare(struct store *store, const struct sealed_manifest *plan,
                              const char *name, struct checkpoint_numbers *ret_numbers);
-/* Give it its name, for good. Nobody else may sync checkpoints/ meanwhile. */
+/* Give it its name, for good. names_lock held: nobody else may sync checkpoints/ meanwhile. */
 int checkpoint_files_publish(struct store *store, const struct sealed_manifest *plan,
                              const char *name, bool is_there);
+/* What _prepare made, if anything, will not be published. */
+void checkpoint_files_abandon(struct store *store, uint64_t id);
 /* Link (or, across limits, copy) one file. 0: linked, 1: copied, or an error. */
 int checkpoint_files_link(struct io *io, struct io_file *from_directory,
                           struct io_file *to_directory, const char *name);
@@ -392,6 +403,9 @@ int checkpoint_files_link(struct io *io, struct io_file *from_directory,
 int checkpoint_files_detach(struct store *store, const char *name, uint64_t id);
 int checkpoint_files_sync_deleted(struct store *store);
 int checkpoint_files_remove_deleted(struct store *store, uint64_t id);
+/* Take whatever checkpoint stands there away, as _detach does: it was deleted, and is yet to be
+ * cleared away. */
+int checkpoint_files_vacate(struct store *store, const char *name);
 /* Put the complete checkpoint `id` under `name`, whatever a crash left there. -ENOENT: it is
  * nowhere. */
 int checkpoint_files_settle(struct store *store, const char *name, uint64_t id);

@@ -27,7 +27,7 @@ void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoin
     lock_release(&engine->checkpoint_lock);
 }
 
-/* It was deleted while a shortage held it up. install_lock held, so it stays as it is. */
+/* It was deleted before it was made. */
 static bool was_deleted(struct engine *engine, const struct checkpoint *checkpoint)
 {
     bool deleted;
@@ -83,11 +83,13 @@ static int materialise_files(struct engine *engine, const struct checkpoint *che
 
     if (is_there < 0)
         return is_there;
-    lock_acquire(&engine->install_lock); /* renames of checkpoints sync the directory too */
+    lock_acquire(&engine->names_lock);
     result = was_deleted(engine, checkpoint)
                  ? -ENOENT
                  : checkpoint_files_publish(engine->store, plan, name, is_there > 0);
-    lock_release(&engine->install_lock);
+    lock_release(&engine->names_lock);
+    if (result == -ENOENT)
+        checkpoint_files_abandon(engine->store, plan->checkpoint_id);
     return result;
 }
 
@@ -136,61 +138,95 @@ static void materialise(struct engine *engine, struct checkpoint *checkpoint)
 
 /* ---- deletion in the background ---- */
 
-/* The name and then the content. The manifest forgets the checkpoint when the disk has, and not
- * before: a directory that came back after a cut would belong to nobody and block its name. */
-static int delete_files(struct engine *engine, const struct checkpoint *checkpoint)
+/* What was deleted in quick succession goes together: the syncs and the commit serve all of it. */
+#define DELETIONS_AT_ONCE 64
+
+struct deletions {
+    struct checkpoint *items[DELETIONS_AT_ONCE];
+    int results[DELETIONS_AT_ONCE];
+    size_t count;
+};
+
+/* The names go, for good; from here on each is found by its id. */
+static int detach_all(struct engine *engine, struct deletions *deletions)
 {
-    struct store *store = engine->store;
     char name[256];
     int result;
 
-    checkpoint_record_name(&checkpoint->record, name);
-    lock_acquire(&engine->install_lock);
-    result = checkpoint_files_detach(store, name, checkpoint->record.id); /* gone, mostly */
-    if (result == 0) {
-        result = checkpoint_files_sync_deleted(store);
-        if (result < 0)
-            engine_failed(engine, result, "deleting a checkpoint");
+    lock_acquire(&engine->names_lock);
+    for (size_t i = 0; i < deletions->count; i++) {
+        const struct manifest_checkpoint *record = &deletions->items[i]->record;
+
+        checkpoint_record_name(record, name);
+        deletions->results[i] = checkpoint_files_detach(engine->store, name, record->id);
     }
-    lock_release(&engine->install_lock);
+    result = checkpoint_files_sync_deleted(engine->store);
     if (result < 0)
-        return result;
-    return checkpoint_files_remove_deleted(store, checkpoint->record.id);
+        engine_failed(engine, result, "deleting a checkpoint");
+    lock_release(&engine->names_lock);
+    return result;
 }
 
-static int finish_deletion(struct engine *engine, struct checkpoint *checkpoint)
+/* Somebody still reads it: the end of that queues it again. */
+static bool is_read(struct engine *engine, struct checkpoint *checkpoint)
 {
-    struct manifest_edit edit = {.remove_checkpoint = checkpoint->record.id};
-    int result = engine_latched(engine) ? ERROR_LATCHED : delete_files(engine, checkpoint);
+    bool waits;
 
-    if (result < 0) {
-        log_warning("files of a deleted snapshot could not be removed: %s", error_text(result));
-        return result;
-    }
+    lock_acquire(&engine->checkpoint_lock);
+    waits = checkpoint->deletion_waits = checkpoint->open_views > 0;
+    lock_release(&engine->checkpoint_lock);
+    return waits;
+}
+
+/* The manifest forgets checkpoints when the disk has, and not before: a directory that came back
+ * after a cut would belong to nobody and block its name. */
+static int forget_all(struct engine *engine, const uint64_t *ids, size_t count)
+{
+    struct manifest_edit edit = {.remove_checkpoints = ids, .remove_checkpoint_count = count};
+    int result;
+
+    if (count == 0)
+        return 0;
     lock_acquire(&engine->install_lock);
     result = engine_latched(engine) ? ERROR_LATCHED : manifest_commit(engine->manifest, &edit);
     if (result < 0 && result != ERROR_LATCHED)
         engine_failed(engine, result, "manifest");
     lock_release(&engine->install_lock);
+    if (result == 0) {
+        lock_acquire(&engine->checkpoint_lock);
+        engine->deleting_count -= count;
+        lock_release(&engine->checkpoint_lock);
+    }
     return result;
 }
 
-/* true: to be run once more. */
-static bool run_job(struct engine *engine, struct checkpoint *checkpoint, bool is_deletion)
+static void delete_all(struct engine *engine, struct deletions *deletions)
 {
-    bool again;
+    uint64_t ids[DELETIONS_AT_ONCE];
+    size_t count = 0;
+    int result = engine_latched(engine) ? ERROR_LATCHED : detach_all(engine, deletions);
 
-    if (is_deletion) {
-        int result = finish_deletion(engine, checkpoint); /* if not now, at the next open */
+    for (size_t i = 0; i < deletions->count; i++) {
+        struct checkpoint *checkpoint = deletions->items[i];
 
-        engine_compaction_wake(engine); /* chunks may have become collectable */
-        return engine_can_retry(engine, result);
+        if (result < 0)
+            deletions->results[i] = result;
+        if (deletions->results[i] < 0 || is_read(engine, checkpoint))
+            continue;
+        deletions->results[i] =
+            checkpoint_files_remove_deleted(engine->store, checkpoint->record.id);
+        if (deletions->results[i] == 0)
+            ids[count++] = checkpoint->record.id;
     }
-    materialise(engine, checkpoint);
-    lock_acquire(&engine->checkpoint_lock);
-    again = checkpoint->state == CHECKPOINT_PENDING || checkpoint->state == CHECKPOINT_CREATING;
-    lock_release(&engine->checkpoint_lock);
-    return again;
+    result = forget_all(engine, ids, count);
+    for (size_t i = 0; i < deletions->count; i++) {
+        if (result < 0 && deletions->results[i] == 0)
+            deletions->results[i] = result;
+        if (deletions->results[i] < 0)
+            log_warning("files of a deleted snapshot could not be removed: %s",
+                        error_text(deletions->results[i]));
+    }
+    engine_compaction_wake(engine); /* chunks may have become collectable */
 }
 
 /* The first job that no shortage holds up, or else the first; taken out. */
@@ -218,27 +254,77 @@ static bool all_jobs_are_held_up(const struct engine *engine)
     return true;
 }
 
-/* One job; checkpoint_lock held before and after. */
-static void do_job_locked(struct engine *engine, struct checkpoint *job)
+static void unref_unlocked(struct engine *engine, struct checkpoint *checkpoint)
 {
-    bool is_deletion = job->state == CHECKPOINT_DELETING, again;
+    lock_release(&engine->checkpoint_lock);
+    checkpoint_unref(checkpoint);
+    lock_acquire(&engine->checkpoint_lock);
+}
 
+/* checkpoint_lock held before and after. */
+static void do_materialisation_locked(struct engine *engine, struct checkpoint *job)
+{
     job->is_running = true;
     lock_release(&engine->checkpoint_lock);
-    again = run_job(engine, job, is_deletion);
+    materialise(engine, job);
     lock_acquire(&engine->checkpoint_lock);
     job->is_running = false;
-    if (again) {
-        if (is_deletion)
-            job->error = -ENOSPC;
+    /* To be tried again; or it was deleted meanwhile, and who did that left it to us. */
+    if (job->state <= CHECKPOINT_PENDING || (job->state == CHECKPOINT_DELETING && !job->is_queued))
         job_add_locked(engine, job);
+    else
+        unref_unlocked(engine, job);
+}
+
+/* The other deletions in the queue that no shortage holds up. */
+static void take_deletions_locked(struct engine *engine, struct deletions *deletions)
+{
+    struct checkpoint **link = &engine->jobs;
+
+    while (*link != NULL && deletions->count < DELETIONS_AT_ONCE) {
+        struct checkpoint *job = *link;
+
+        if (job->state != CHECKPOINT_DELETING || job->error != 0) {
+            link = &job->next_job;
+            continue;
+        }
+        *link = job->next_job;
+        if (job->next_job == NULL)
+            engine->jobs_tail = link;
+        job->is_queued = false;
+        deletions->items[deletions->count++] = job;
     }
+}
+
+/* checkpoint_lock held before and after. What does not succeed now does at the next open. */
+static void do_deletions_locked(struct engine *engine, struct checkpoint *first)
+{
+    struct deletions deletions = {.items = {first}, .count = 1};
+
+    take_deletions_locked(engine, &deletions);
+    lock_release(&engine->checkpoint_lock);
+    delete_all(engine, &deletions);
+    lock_acquire(&engine->checkpoint_lock);
+    for (size_t i = 0; i < deletions.count; i++) {
+        struct checkpoint *job = deletions.items[i];
+
+        if (engine_can_retry(engine, deletions.results[i])) {
+            job->error = deletions.results[i];
+            job_add_locked(engine, job);
+        } else {
+            unref_unlocked(engine, job);
+        }
+    }
+}
+
+/* checkpoint_lock held before and after. */
+static void do_job_locked(struct engine *engine, struct checkpoint *job)
+{
+    if (job->state == CHECKPOINT_DELETING)
+        do_deletions_locked(engine, job);
+    else
+        do_materialisation_locked(engine, job);
     pthread_cond_broadcast(&engine->checkpoint_changed);
-    if (!again) {
-        lock_release(&engine->checkpoint_lock);
-        checkpoint_unref(job);
-        lock_acquire(&engine->checkpoint_lock);
-    }
 }
 
 void *engine_checkpoint_main(void *context)

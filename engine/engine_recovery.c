@@ -282,8 +282,12 @@ static int load_deleting(struct engine *engine, struct manifest_checkpoint *reco
     checkpoint->state = CHECKPOINT_DELETING;
     checkpoint_text(&checkpoint->record, name);
     result = checkpoint_files_detach(engine->store, name, checkpoint->record.id);
-    if (result >= 0)
+    if (result >= 0) {
+        lock_acquire(&engine->checkpoint_lock);
+        engine->deleting_count++;
+        lock_release(&engine->checkpoint_lock);
         engine_checkpoint_queue(engine, checkpoint);
+    }
     checkpoint_unref(checkpoint);
     return result < 0 ? result : 0;
 }

@@ -34,6 +34,7 @@ static void statistics_of_lists(struct engine *engine, struct engine_statistics 
     ret->checkpoints = engine->checkpoint_count;
     for (size_t i = 0; i < engine->checkpoint_count; i++)
         ret->checkpoints_pending += engine->checkpoints[i]->state < CHECKPOINT_READY;
+    ret->checkpoints_deleting = engine->deleting_count;
     lock_release(&engine->checkpoint_lock);
     lock_acquire(&engine->view_lock);
     ret->views = engine->view_count;

@@ -80,7 +80,8 @@ struct manifest_edit {
     const uint64_t *remove_blobs;
     size_t remove_blob_count;
     const struct manifest_checkpoint *put_checkpoint; /* add, or replace by id */
-    uint64_t remove_checkpoint;                       /* id, 0: none */
+    const uint64_t *remove_checkpoints;               /* ids */
+    size_t remove_checkpoint_count;
     /* Scalars: written when not NULL. */
     const struct manifest_scalars *scalars;
 };

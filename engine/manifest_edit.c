@@ -138,14 +138,12 @@ static int change_checkpoints(struct manifest_transaction *transaction, struct e
     const struct manifest_checkpoint *checkpoint = work->edit->put_checkpoint;
     int error;
 
-    if (work->edit->remove_checkpoint != 0) {
-        error =
-            remove_chunks(transaction, MANIFEST_KEY_CHECKPOINT, &work->edit->remove_checkpoint, 1);
-        if (error == 0)
-            error = manifest_leases_drop(transaction, work->edit->remove_checkpoint);
-        if (error != 0)
-            return error;
-    }
+    error = remove_chunks(transaction, MANIFEST_KEY_CHECKPOINT, work->edit->remove_checkpoints,
+                          work->edit->remove_checkpoint_count);
+    for (size_t i = 0; error == 0 && i < work->edit->remove_checkpoint_count; i++)
+        error = manifest_leases_drop(transaction, work->edit->remove_checkpoints[i]);
+    if (error != 0)
+        return error;
     if (checkpoint == NULL)
         return 0;
     work->scratch.size = 0;

@@ -56,6 +56,7 @@ static const struct field engine_fields[] = {
     FIELD(engine_statistics, blob_waits),
     FIELD(engine_statistics, checkpoints),
     FIELD(engine_statistics, checkpoints_pending),
+    FIELD(engine_statistics, checkpoints_deleting),
     FIELD(engine_statistics, deletions_pending),
     FIELD(engine_statistics, manifest_commits),
     FIELD(engine_statistics, unclean_starts),

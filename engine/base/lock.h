@@ -20,6 +20,7 @@ enum lock_rank {
     LOCK_RANK_FS_ATIME = 22, /* writing times of reading: held across I/O */
     LOCK_RANK_FS_TABLE = 24,
     LOCK_RANK_SNAPSHOT_LIST = 26,
+    LOCK_RANK_ENGINE_NAMES = 28,   /* what stands in checkpoints/: held across I/O and syncs */
     LOCK_RANK_ENGINE_INSTALL = 30, /* one manifest change at a time: held across I/O */
     LOCK_RANK_ENGINE_WRITE = 40,   /* the one writer order */
     LOCK_RANK_BLOB = 44,

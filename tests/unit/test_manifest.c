@@ -170,7 +170,8 @@ static void an_edit_that_fails_changes_nothing(void **state)
                                  .remove_blobs = &present,
                                  .remove_blob_count = 1,
                                  .scalars = &scalars,
-                                 .remove_checkpoint = missing};
+                                 .remove_checkpoints = &missing,
+                                 .remove_checkpoint_count = 1};
     struct manifest_state loaded;
     struct manifest_fixture fixture;
 
@@ -178,7 +179,7 @@ static void an_edit_that_fails_changes_nothing(void **state)
     manifest_fixture_open(&fixture);
     assert_int_equal(add_blob(fixture.manifest, 1), 0);
     assert_int_equal(manifest_commit(fixture.manifest, &edit), -ENOENT);
-    edit.remove_checkpoint = 0;
+    edit.remove_checkpoint_count = 0;
     edit.remove_tables = &present; /* it is a blob */
     edit.remove_table_count = 1;
     assert_int_equal(manifest_commit(fixture.manifest, &edit), -ENOENT);
@@ -286,7 +287,8 @@ static void a_checkpoint_is_added_replaced_and_removed(void **state)
     assert_int_equal(loaded.checkpoints[0].state, MANIFEST_CHECKPOINT_READY);
     manifest_state_free(&loaded);
 
-    edit = (struct manifest_edit){.remove_checkpoint = 3};
+    edit =
+        (struct manifest_edit){.remove_checkpoints = (uint64_t[]){3}, .remove_checkpoint_count = 1};
     assert_int_equal(manifest_commit(fixture.manifest, &edit), 0);
     assert_int_equal(manifest_load(fixture.manifest, &loaded), 0);
     assert_int_equal(loaded.checkpoint_count, 0);
@@ -355,7 +357,8 @@ static void leases_count_until_they_expire_and_go_with_their_checkpoint(void **s
     owner[255] = '\0';
     assert_int_equal(manifest_lease_put(fixture.manifest, 8, owner, 0), 0);
 
-    edit = (struct manifest_edit){.remove_checkpoint = 8};
+    edit =
+        (struct manifest_edit){.remove_checkpoints = (uint64_t[]){8}, .remove_checkpoint_count = 1};
     assert_int_equal(manifest_commit(fixture.manifest, &edit), 0);
     assert_int_equal(manifest_lease_count(fixture.manifest, 8, 0), 0);
     assert_int_equal(manifest_lease_count(fixture.manifest, 9, 0), 1);

@@ -225,14 +225,14 @@ static void disk_walk_snapshot(struct disk *disk, struct fixture *fixture,
 static void wait_for_deletions(struct fixture *fixture)
 {
     struct engine_statistics statistics;
-    char *tmp = test_path(fixture->engine->path, "tmp");
+    char *tmp = test_path(fixture->engine->path, "tmp"); /* where parts wait to be removed */
 
     for (;;) {
         struct disk disk = {.count = 0};
 
         disk_walk(&disk, tmp);
         engine_get_statistics(fixture->engine->engine, &statistics);
-        if (disk.count == 0)
+        if (disk.count == 0 && statistics.checkpoints_deleting == 0)
             break;
         usleep(1000);
     }
