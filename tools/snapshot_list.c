@@ -146,7 +146,7 @@ int snapshot_list_run(int argc, char **argv)
         .missing = "MNT or STORE",
     };
     struct command_words arguments;
-    json_t *list;
+    json_t *list = NULL;
     int status;
 
     command_parse_words(&rule, argc, argv, &arguments);
