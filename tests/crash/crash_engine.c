@@ -85,6 +85,7 @@ int main(int count, char **arguments)
          "the table that recovery writes next mostly syncs chunks/ as "
          "well: crash_order.c asks for it alone"},
         {"in make_ahead", "few runs need a chunk that was made ahead: crash_order.c"},
+        {"in checkpoint_files_settle", "wants a cut, a clean close and a cut: crash_order.c"},
         {"in store_sweep", "wants a kill and a cut one after the other: crash_order.c"},
         {"fsync tmp/deleted in checkpoint_files_sync_deleted",
          "without it nothing but space is lost: crash_order.c"},

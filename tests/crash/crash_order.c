@@ -504,6 +504,67 @@ static void a_checkpoint_is_emptied_when_its_new_name_is_durable(void **state)
     test_directory_remove(scratch);
 }
 
+/* The checkpoint is there, under the name that the engine has for it. */
+static void check_readable(struct disk_model *disk, const char *base,
+                           const struct engine_options *options, uint64_t id)
+{
+    struct engine_view *view;
+    struct engine *engine;
+
+    open_at(disk, base, options, &engine);
+    assert_int_equal(engine_checkpoint_view(engine, id, &view), 0);
+    engine_view_release(view);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(disk, "");
+}
+
+/* After a clean close nobody looks whether directories have the names that the manifest gives. */
+static void a_rename_that_recovery_finished_is_durable_before_the_clean_mark(void **state)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
+    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base);
+    struct kills *kills = calloc(1, sizeof *kills);
+    struct engine_options options;
+    struct engine *engine;
+    uint64_t id;
+
+    (void)state;
+    disk_model_put_manifest(disk, "store");
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    engine_options_default(&options);
+    options.sync_window_ms = 0;
+    open_at(disk, base, &options, &engine);
+    put(engine, "a", "one");
+    assert_int_equal(
+        engine_checkpoint_create(engine, slice_of_string("before"), slice_of("", 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    disk_model_observe(disk, take_kill, kills);
+    assert_int_equal(engine_checkpoint_rename(engine, id, slice_of_string("after")), 0);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_observe(disk, NULL, NULL);
+    disk_model_set_base(disk, "");
+    for (size_t i = 0; i < kills->count; i++) {
+        for (uint64_t seed = 0; seed < CUTS; seed++) {
+            struct disk_model *cut = disk_model_cut(kills->list[i].disk, seed), *again;
+
+            check_readable(cut, other, &options, id);
+            again = disk_model_cut(cut, 0);
+            check_readable(again, other, &options, id);
+            disk_model_free(again);
+            disk_model_free(cut);
+        }
+        disk_model_free(kills->list[i].disk);
+    }
+    disk_model_free(disk);
+    free(kills);
+    free(other);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
 /* ---- blob chunks made ahead ---- */
 
 #define LARGE_FRAME 30000
@@ -595,6 +656,7 @@ int main(void)
         cmocka_unit_test(a_deletion_that_was_killed_survives_a_cut_of_the_next_start),
         cmocka_unit_test(a_checkpoint_is_emptied_when_its_new_name_is_durable),
         cmocka_unit_test(what_is_synced_is_in_chunks_that_have_their_names),
+        cmocka_unit_test(a_rename_that_recovery_finished_is_durable_before_the_clean_mark),
         cmocka_unit_test(r23_killed_between_any_two_calls_every_batch_is_applied_once),
         cmocka_unit_test(r42_a_rename_is_followed_by_a_sync_of_its_directory),
         cmocka_unit_test(r56_a_cut_before_every_call_of_a_snapshot_loses_nothing_acknowledged),

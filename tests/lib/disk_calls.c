@@ -332,13 +332,12 @@ static uint64_t site_of(enum disk_call call, bool data_only, const char *label, 
     char class[96];
     size_t size = 0;
 
-    for (const char *at = label; *at != '\0'; at++) {
-        bool is_digit = (*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'f' && at[1] != '\0' &&
-                                                       size > 0 && class[size - 1] == '#');
+    for (const char *at = label; *at != '\0';) {
+        size_t digits = strspn(at, "0123456789"), hex = strspn(at, "0123456789abcdef");
+        size_t run = hex >= 8 ? hex : digits; /* ids and hashes; else a number */
 
-        if (is_digit && size > 0 && class[size - 1] == '#')
-            continue;
-        class[size++] = is_digit ? '#' : *at;
+        class[size++] = run > 0 ? '#' : *at;
+        at += run > 0 ? run : 1;
     }
     class[size] = '\0';
     snprintf(text, 200, "%s %s %p", kind, class, disk_call_site);
