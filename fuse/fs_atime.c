@@ -39,6 +39,7 @@ struct fs_atimes {
     uint64_t generation; /* pages were let go of so often */
     size_t memory_bytes;
     uint32_t dirty_count;
+    bool writing; /* some were collected and are not in the log yet */
 };
 
 /* ---- a page ---- */
@@ -403,6 +404,7 @@ static void collect(struct fs_atimes *atimes, struct batch *batch)
         }
     }
     atimes->dirty_count = 0;
+    atimes->writing = true;
     lock_release(&atimes->lock);
 }
 
@@ -413,7 +415,19 @@ static void settle(struct fs_atimes *atimes)
         for (struct atime_page *page = atimes->buckets[i]; page != NULL; page = page->next)
             page->writing = false;
     }
+    atimes->writing = false;
     lock_release(&atimes->lock);
+}
+
+/* Nothing waits, and nothing is on its way to the log? */
+static bool is_settled(struct fs_atimes *atimes)
+{
+    bool settled;
+
+    lock_acquire(&atimes->lock);
+    settled = atimes->dirty_count == 0 && !atimes->writing;
+    lock_release(&atimes->lock);
+    return settled;
 }
 
 /* Holding a stripe, as all who change something do: in a quiet time nothing is written. What cannot
@@ -422,8 +436,11 @@ int fs_atime_flush(struct fs *fs)
 {
     const uint64_t root = FS_ROOT;
     struct fs_edit edit;
-    int error = fs_edit_begin(fs, &root, 1, &edit);
+    int error;
 
+    if (is_settled(fs->atimes))
+        return 0;
+    error = fs_edit_begin(fs, &root, 1, &edit);
     if (error < 0)
         return error;
     edit.sync = false;

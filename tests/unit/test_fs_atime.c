@@ -54,6 +54,34 @@ static void expect_moves(struct fs_fixture *fixture, uint64_t node, bool moves)
     assert_int_equal(compare(atime_of(fixture, node), before) > 0, moves);
 }
 
+/* Is the time of reading in the store, and not in memory only? */
+static bool is_recorded(struct fs_fixture *fixture, uint64_t ino)
+{
+    struct engine_view *view = engine_view_acquire(fixture->engine);
+    struct buffer value = {0};
+    struct fs_key key;
+    int found;
+
+    fs_key_atime(&key, ino);
+    found = engine_view_get(view, fs_key_slice(&key), &value, NULL);
+    buffer_free(&value);
+    engine_view_release(view);
+    assert_true(found >= 0);
+    return found == 1;
+}
+
+static void fsync_makes_the_time_of_reading_durable_and_fdatasync_does_not(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
+
+    expect_moves(fixture, file, true);
+    assert_int_equal(fs_fsync(fixture->fs, file, true), 0);
+    assert_false(is_recorded(fixture, file));
+    assert_int_equal(fs_fsync(fixture->fs, file, false), 0);
+    assert_true(is_recorded(fixture, file));
+}
+
 /* ---- the rules ---- */
 
 static void the_first_reading_after_a_change_counts_and_one_a_day(void **state)
@@ -366,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FS_FIXTURE_TEST(the_first_reading_after_a_change_counts_and_one_a_day),
+        FS_FIXTURE_TEST(fsync_makes_the_time_of_reading_durable_and_fdatasync_does_not),
         FS_FIXTURE_TEST(strictly_each_reading_counts_and_without_it_none),
         FS_FIXTURE_TEST(a_handle_and_a_flag_keep_the_time),
         FS_FIXTURE_TEST(directories_and_symbolic_links_are_read_too),
