@@ -376,11 +376,12 @@ static uint64_t leader_last_sequence(const struct fill *fills)
     return last;
 }
 
-/* One round as the leader; write_lock held before and after, nobody else leads. */
+/* One round as the leader; write_lock held before and after, nobody else leads. -ENOMEM when a
+ * shortage of memory left nothing to do: another round at once would be the same again. */
 static int lead_once_locked(struct engine *engine, bool sync)
 {
     struct fill *fills, *left, *spare;
-    bool can_retry = false;
+    bool can_retry = false, starved;
     uint64_t taken_sequence;
     const char *what;
     size_t bytes;
@@ -391,6 +392,7 @@ static int lead_once_locked(struct engine *engine, bool sync)
     /* Without memory for a fresh fill the open one stays, and is for the next round. */
     taken_sequence = engine->fill->entries.size == 0 ? engine->next_sequence - 1
                                                      : engine->fill->first_sequence - 1;
+    starved = fills == NULL && engine->fill->entries.size > 0;
     lock_release(&engine->write_lock);
 
     result = leader_write_fills(engine, fills, sync, &left, &what);
@@ -405,7 +407,7 @@ static int lead_once_locked(struct engine *engine, bool sync)
     bytes = leader_free_fills(fills, &spare);
 
     lock_acquire(&engine->write_lock);
-    engine->log_starved = can_retry ? result : 0;
+    engine->log_starved = can_retry ? result : starved ? -ENOMEM : 0;
     if (can_retry && left != NULL)
         leader_put_back_locked(engine, left);
     if (can_retry && taken_sequence > engine->written_sequence)
@@ -424,7 +426,7 @@ static int lead_once_locked(struct engine *engine, bool sync)
     }
     leader_finish_locked(engine);
     engine_fill_free(spare);
-    return result;
+    return result == 0 && starved ? -ENOMEM : result;
 }
 
 int engine_commit(struct engine *engine, uint64_t sequence, bool sync)
@@ -440,6 +442,8 @@ int engine_commit(struct engine *engine, uint64_t sequence, bool sync)
         else
             result = lead_once_locked(engine, sync);
     }
+    if (result == -ENOMEM && commit_position(engine, sync) >= sequence)
+        result = 0; /* what came later is starved, not this */
     lock_release(&engine->write_lock);
     return result;
 }
