@@ -245,7 +245,8 @@ struct fs_directory_entry {
     uint32_t type;                /* S_IFMT bits */
     uint64_t cookie;              /* pass as `cookie` to continue after this entry */
     const struct fs_entry *entry; /* with `plus`: counts a lookup if the callback takes it; else
-                                     NULL. NULL for "." and ".." */
+                                     NULL. NULL for ".", ".." and what is in the root's
+                                     .snapshots */
 };
 /* Returns 0 to go on, 1 when there is no room (the entry is not taken). */
 typedef int fs_directory_callback(void *context, const struct fs_directory_entry *entry);

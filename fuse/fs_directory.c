@@ -266,6 +266,12 @@ static int emit_snapshot(struct reading *reading, struct snapshot *snapshot)
     snapshot_get_name(snapshot, name);
     directory_entry.name_size = strlen(name);
     directory_entry.cookie = snapshot_id(snapshot) + COOKIE_DOT_DOT;
+    /* The root is in all of them. Its attributes are not worth opening each of ten thousand: the
+     * kernel asks for those that somebody wants to know. */
+    if (ino == FS_ROOT) {
+        directory_entry.number = fs_location_number(reading->fs, &location, ino, S_IFDIR, 0);
+        return emit(reading, &directory_entry);
+    }
     if (reading->plus) {
         found = fs_snapshot_entry(reading->fs, snapshot, ino, &entry);
         if (found < 0)

@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 
 #include "engine/base/error.h"
+#include "snapshot/snapshot_internal.h"
 #include "tests/lib/fs_fixture.h"
 
 struct names {
@@ -736,10 +737,41 @@ static void r29_what_was_acknowledged_is_in_the_snapshot(void **state)
     fs_fixture_assert_text(fixture, fs_fixture_hold(fixture, root, "fresh"), "brand new");
 }
 
+static int count_bare(void *context, const struct fs_directory_entry *entry)
+{
+    size_t *count = context;
+
+    assert_null(entry->entry);
+    assert_int_equal(entry->type & S_IFMT, S_IFDIR);
+    ++*count;
+    return 0;
+}
+
+static void listing_snapshots_opens_none(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct fs_directory *directory;
+    size_t count = 0;
+
+    for (int i = 0; i < 10; i++) {
+        char name[8];
+
+        snprintf(name, sizeof name, "s%d", i);
+        create(fixture, name);
+    }
+    fs_fixture_reopen(fixture);
+    assert_int_equal(fs_directory_open(fixture->fs, snapdir(fixture), &directory), 0);
+    assert_int_equal(fs_readdir(directory, 0, true, count_bare, &count), 0);
+    fs_directory_close(directory);
+    assert_int_equal(count, 12); /* with "." and ".." */
+    assert_int_equal(fs_snapshots(fixture->fs)->views_open, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         FS_FIXTURE_TEST(snapshots_are_made_listed_renamed_and_deleted),
+        FS_FIXTURE_TEST(listing_snapshots_opens_none),
         FS_FIXTURE_TEST(r35_names_of_snapshots_are_kept_byte_for_byte),
         FS_FIXTURE_TEST(impossible_names_are_refused),
         FS_FIXTURE_TEST(only_root_and_the_owner_may),
