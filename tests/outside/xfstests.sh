@@ -13,7 +13,9 @@ if [ "${1:-list}" = list ]; then
     exit
 fi
 if [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE:-}" ]; then
-    IN_NAMESPACE=1 exec unshare --mount --propagation slave "$0" "$@"
+    # Of processes too: the suite kills by name.
+    IN_NAMESPACE=1 exec unshare --mount --propagation slave --pid --fork --kill-child --mount-proc \
+        "$0" "$@"
 fi
 . "$(dirname "$0")/../lib/mount.sh"
 require_root
