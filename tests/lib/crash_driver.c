@@ -213,7 +213,7 @@ static void print_report(const struct driver *driver, uint64_t seeds)
     printf("%s: %llu seeds, %llu changing calls, %llu states recovered (by depth:",
            driver->suite->name, (unsigned long long)seeds, (unsigned long long)report->calls,
            (unsigned long long)report->states);
-    for (size_t i = 1; i < 5; i++)
+    for (size_t i = 0; i < sizeof report->states_by_depth / sizeof report->states_by_depth[0]; i++)
         printf(" %llu", (unsigned long long)report->states_by_depth[i]);
     printf(")\n");
     fflush(stdout);
