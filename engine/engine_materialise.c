@@ -144,6 +144,7 @@ static void materialise(struct engine *engine, struct checkpoint *checkpoint)
 struct deletions {
     struct checkpoint *items[DELETIONS_AT_ONCE];
     int results[DELETIONS_AT_ONCE];
+    bool again[DELETIONS_AT_ONCE]; /* to be tried again */
     size_t count;
 };
 
@@ -203,6 +204,7 @@ static int forget_all(struct engine *engine, const uint64_t *ids, size_t count)
 static void delete_all(struct engine *engine, struct deletions *deletions)
 {
     uint64_t ids[DELETIONS_AT_ONCE];
+    bool removed[DELETIONS_AT_ONCE] = {false};
     size_t count = 0;
     int result = engine_latched(engine) ? ERROR_LATCHED : detach_all(engine, deletions);
 
@@ -215,13 +217,15 @@ static void delete_all(struct engine *engine, struct deletions *deletions)
             continue;
         deletions->results[i] =
             checkpoint_files_remove_deleted(engine->store, checkpoint->record.id);
-        if (deletions->results[i] == 0)
+        removed[i] = deletions->results[i] == 0;
+        if (removed[i])
             ids[count++] = checkpoint->record.id;
     }
     result = forget_all(engine, ids, count);
     for (size_t i = 0; i < deletions->count; i++) {
-        if (result < 0 && deletions->results[i] == 0)
+        if (result < 0 && removed[i])
             deletions->results[i] = result;
+        deletions->again[i] = engine_can_retry(engine, deletions->results[i]);
         if (deletions->results[i] < 0)
             log_warning("files of a deleted snapshot could not be removed: %s",
                         error_text(deletions->results[i]));
@@ -308,7 +312,7 @@ static void do_deletions_locked(struct engine *engine, struct checkpoint *first)
     for (size_t i = 0; i < deletions.count; i++) {
         struct checkpoint *job = deletions.items[i];
 
-        if (engine_can_retry(engine, deletions.results[i])) {
+        if (deletions.again[i]) {
             job->error = deletions.results[i];
             job_add_locked(engine, job);
         } else {
