@@ -291,7 +291,8 @@ static uint64_t level_score(const struct version *version, const struct compacti
         return version->counts[0] * SCORE_ONE / COMPACTION_L0_TRIGGER;
     for (uint32_t i = 1; i < level; i++)
         target *= LEVEL_FACTOR;
-    return (uint64_t)((__uint128_t)version->level_bytes[level] * SCORE_ONE / target);
+    /* Rounded up: a byte above the target is above it. */
+    return (uint64_t)(((__uint128_t)version->level_bytes[level] * SCORE_ONE + target - 1) / target);
 }
 
 /* The fullest level that is above its target and has something to give. */
