@@ -171,7 +171,8 @@ bool engine_checkpoint_has_name_locked(struct engine *engine, struct slice name)
 {
     for (size_t i = 0; i < engine->checkpoint_count; i++)
         if (engine->checkpoints[i]->state != CHECKPOINT_DELETING &&
-            slice_equal(buffer_slice(&engine->checkpoints[i]->record.name), name))
+            (slice_equal(buffer_slice(&engine->checkpoints[i]->record.name), name) ||
+             slice_equal(engine->checkpoints[i]->new_name, name)))
             return true;
     return false;
 }

@@ -177,6 +177,8 @@ static int rename_locked(struct engine *engine, uint64_t id, struct slice name)
         return result;
     lock_acquire(&engine->checkpoint_lock);
     taken = engine_checkpoint_has_name_locked(engine, name);
+    if (!taken)
+        checkpoint->new_name = name; /* for nobody else, while the disk is changed */
     lock_release(&engine->checkpoint_lock);
     if (taken) {
         result = slice_equal(buffer_slice(&record.name), name) ? 0 : -EEXIST;
@@ -193,9 +195,13 @@ static int rename_locked(struct engine *engine, uint64_t id, struct slice name)
     lock_acquire(&engine->checkpoint_lock);
     manifest_checkpoint_free(&checkpoint->record);
     checkpoint->record = record;
+    checkpoint->renames++;
     record = (struct manifest_checkpoint){0};
     lock_release(&engine->checkpoint_lock);
 out:
+    lock_acquire(&engine->checkpoint_lock);
+    checkpoint->new_name = slice_of(NULL, 0);
+    lock_release(&engine->checkpoint_lock);
     checkpoint_unref(checkpoint);
     manifest_checkpoint_free(&record);
     return result;

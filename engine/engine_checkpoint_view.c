@@ -111,9 +111,11 @@ int checkpoint_sealed_read(struct engine *engine, struct io_file *directory, uin
         return result == ERROR_NOT_STORE || result == -ENOENT ? ERROR_CORRUPT : result;
     lock_acquire(&engine->checkpoint_lock);
     checkpoint = engine_checkpoint_find_locked(engine, id);
-    if (checkpoint != NULL &&
-        (ret_sealed->checkpoint_id != id || ret_sealed->sequence != checkpoint->record.sequence ||
-         memcmp(&hash, &checkpoint->record.manifest_hash, sizeof hash) != 0))
+    if (ret_sealed->checkpoint_id != id)
+        result = ERROR_CORRUPT;
+    else if (checkpoint != NULL &&
+             (ret_sealed->sequence != checkpoint->record.sequence ||
+              memcmp(&hash, &checkpoint->record.manifest_hash, sizeof hash) != 0))
         result = ERROR_CORRUPT;
     else
         result = check_parent_locked(engine, ret_sealed);
@@ -157,20 +159,19 @@ static int view_open(struct engine *engine, const char *name, uint64_t id, uint6
 
 /* Opening it failed. 1: under its new name it may succeed; or the error that there is. */
 static int why_not_opened(struct engine *engine, const struct checkpoint *checkpoint,
-                          const char *name, int error)
+                          const char *name, uint64_t renames, int error)
 {
-    char now[256];
-    bool is_deleted;
+    bool is_deleted, is_renamed;
 
     lock_acquire(&engine->names_lock); /* a rename that is under way ends first */
     lock_acquire(&engine->checkpoint_lock);
-    checkpoint_record_name(&checkpoint->record, now);
+    is_renamed = checkpoint->renames != renames;
     is_deleted = checkpoint->state == CHECKPOINT_DELETING;
     lock_release(&engine->checkpoint_lock);
     lock_release(&engine->names_lock);
     if (is_deleted)
         return -ENOENT;
-    if (strcmp(now, name) != 0)
+    if (is_renamed)
         return 1;
     log_error("snapshot %s cannot be opened: %s", name, error_text(error));
     return error;
@@ -181,7 +182,7 @@ static int view_try(struct engine *engine, uint64_t id, struct engine_view **ret
 {
     struct checkpoint *checkpoint;
     struct engine_view *view = NULL;
-    uint64_t sequence = 0;
+    uint64_t sequence = 0, renames = 0;
     char name[256];
     int result = 0;
 
@@ -195,6 +196,7 @@ static int view_try(struct engine *engine, uint64_t id, struct engine_view **ret
     } else {
         checkpoint_record_name(&checkpoint->record, name);
         sequence = checkpoint->record.sequence;
+        renames = checkpoint->renames;
         checkpoint->open_views++; /* before its files could go */
         checkpoint_ref(checkpoint);
     }
@@ -204,7 +206,7 @@ static int view_try(struct engine *engine, uint64_t id, struct engine_view **ret
     if (view == NULL) {
         result = view_open(engine, name, id, sequence, &view);
         if (result < 0) {
-            result = why_not_opened(engine, checkpoint, name, result);
+            result = why_not_opened(engine, checkpoint, name, renames, result);
             engine_checkpoint_view_closed(engine, checkpoint);
             return result;
         }

@@ -46,6 +46,8 @@ struct checkpoint {
     enum checkpoint_state state;
     int error;
     struct manifest_checkpoint record; /* id, sequence, name, payload, numbers */
+    struct slice new_name;             /* while it is being renamed: taken as well */
+    uint64_t renames;
     uint64_t created_s;
     uint32_t created_ns;
     struct engine_view *view;     /* pins the state until READY; its creator's until then */
@@ -220,7 +222,7 @@ struct engine {
     bool compaction_wanted, compaction_running;
     atomic_ullong last_flush_ns; /* a memtable became a table */
     struct engine_reclaim reclaim;
-    struct crew *crew; /* helps the blob writer; NULL: one CPU */
+    struct crew *crew;             /* helps the blob writer; NULL: one CPU */
     atomic_uint compaction_pauses; /* while not 0, none begins; changed under the lock */
     uint64_t full_compactions_asked, full_compactions_done;
     int compaction_error;
