@@ -373,6 +373,42 @@ static void what_waits_to_be_made_is_bounded(void **state)
     assert_int_equal(statistics.checkpoints, CHECKPOINTS_PENDING_MAX + 1);
 }
 
+struct renamer {
+    struct engine *engine;
+    uint64_t id;
+    int result;
+};
+
+static void *rename_to_wanted(void *context)
+{
+    struct renamer *renamer = context;
+
+    renamer->result =
+        engine_checkpoint_rename(renamer->engine, renamer->id, slice_of_string("wanted"));
+    return NULL;
+}
+
+/* The manifest has the new name, the disk not yet. */
+static void a_name_that_one_is_just_being_given_is_taken(void **state)
+{
+    struct fixture *fixture = *state;
+    struct renamer renamer = {.engine = fixture->engine, .id = create(fixture->engine, "first")};
+    pthread_t thread;
+    uint64_t other;
+
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, renamer.id), 0);
+    fault_io_stall(fixture->fault, FAULT_RENAME, 1);
+    assert_int_equal(pthread_create(&thread, NULL, rename_to_wanted, &renamer), 0);
+    fault_io_wait_stalled(fixture->fault);
+    assert_int_equal(engine_checkpoint_create(fixture->engine, slice_of_string("wanted"),
+                                              slice_of("", 0), &other),
+                     -EEXIST);
+    fault_io_clear(fixture->fault, FAULT_RENAME);
+    pthread_join(thread, NULL);
+    assert_int_equal(renamer.result, 0);
+    (void)create(fixture->engine, "first");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -384,6 +420,7 @@ int main(void)
         TEST(nor_when_a_shortage_keeps_the_old_directory_in_its_place),
         TEST(a_name_is_free_for_a_rename_before_its_directory_is_gone),
         TEST(opening_one_that_is_renamed_meanwhile_finds_it),
+        TEST(a_name_that_one_is_just_being_given_is_taken),
         TEST(opening_one_that_is_deleted_meanwhile_is_no_damage),
         TEST(what_waits_to_be_made_is_bounded),
     };
