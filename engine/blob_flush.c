@@ -6,6 +6,9 @@
  * filled block of an open chunk is written only when somebody syncs, padded with zeros, and again
  * as the stream goes on (with the same bytes in front). That block goes through a bounce buffer:
  * the memory of a direct write must not change under it, and appends go on behind the end.
+ *
+ * A second thread syncs while a stream goes on. Without it a commit, and a checkpoint with it, would
+ * wait for all that was streamed since the last one, as long as that takes the disk.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -30,6 +33,9 @@
 
 /* So often the thread tries again to write what met a full disk. */
 #define SHORTAGE_RETRY_NS UINT64_C(200000000)
+
+/* After a sync ahead the disk is left to others for so many times as long as it took. */
+#define SYNC_AHEAD_REST 3
 
 static uint64_t round_down(uint64_t value)
 {
@@ -190,6 +196,12 @@ static void free_first_buffer_locked(struct blob_writer *writer, struct blob_chu
     pthread_cond_broadcast(&writer->room);
 }
 
+static bool is_sync_ahead_due(const struct blob_writer *writer, const struct blob_chunk *chunk)
+{
+    return writer->options.sync_ahead_bytes > 0 && !chunk->is_syncing && !chunk->is_sealed &&
+           chunk->written - chunk->synced >= writer->options.sync_ahead_bytes;
+}
+
 static bool is_first_buffer_done(const struct blob_chunk *chunk)
 {
     if (chunk->first == NULL)
@@ -219,6 +231,8 @@ static int write_step_locked(struct blob_writer *writer, struct blob_chunk *chun
         writer->shortage = 0;
         writer->space_bytes = space_bytes;
         chunk->written = to;
+        if (is_sync_ahead_due(writer, chunk))
+            pthread_cond_signal(&writer->ahead);
         /* The header was never pending. */
         writer->statistics.pending_bytes -= to - (from > 0 ? from : CHUNK_HEADER_SIZE);
     }
@@ -445,6 +459,50 @@ void *blob_writer_thread(void *argument)
             prepare_next_locked(writer);
         else
             lock_wait(&writer->lock, &writer->work);
+    }
+    lock_release(&writer->lock);
+    return NULL;
+}
+
+/* ---- the thread that syncs ahead ---- */
+
+static struct blob_chunk *find_ahead_locked(struct blob_writer *writer)
+{
+    for (struct blob_chunk *chunk = writer->chunks; chunk != NULL; chunk = chunk->next) {
+        if (is_sync_ahead_due(writer, chunk))
+            return chunk;
+    }
+    return NULL;
+}
+
+/* Returns when the next one may begin. */
+static uint64_t sync_ahead_locked(struct blob_writer *writer, struct blob_chunk *chunk)
+{
+    uint64_t begin_ns = clock_monotonic_ns(), end_ns;
+
+    chunk->references++;
+    (void)blob_chunk_sync_locked(writer, chunk, chunk->written); /* an error is kept */
+    blob_chunk_unref_locked(writer, chunk);
+    writer->statistics.syncs_ahead++;
+    end_ns = clock_monotonic_ns();
+    return end_ns + (end_ns - begin_ns) * SYNC_AHEAD_REST;
+}
+
+void *blob_writer_sync_thread(void *argument)
+{
+    struct blob_writer *writer = argument;
+    uint64_t rest_ns = 0;
+
+    lock_acquire(&writer->lock);
+    while (!writer->must_stop) {
+        struct blob_chunk *chunk = writer->error == 0 ? find_ahead_locked(writer) : NULL;
+
+        if (chunk == NULL)
+            lock_wait(&writer->lock, &writer->ahead);
+        else if (clock_monotonic_ns() < rest_ns)
+            lock_wait_until(&writer->lock, &writer->ahead, rest_ns);
+        else
+            rest_ns = sync_ahead_locked(writer, chunk);
     }
     lock_release(&writer->lock);
     return NULL;

@@ -65,8 +65,8 @@ struct blob_chunk {
 struct blob_writer {
     struct blob_writer_options options;
     uint8_t store_uuid[STORE_UUID_SIZE];
-    pthread_t thread;
-    bool has_thread;
+    pthread_t thread, sync_thread;
+    bool has_thread, has_sync_thread;
     uint8_t *bounce;             /* of who has the writing role */
     struct blob_buffer *buffers; /* all of them, an array */
     uint8_t *buffer_memory;      /* of the buffers and of `bounce` */
@@ -76,6 +76,7 @@ struct blob_writer {
 
     struct lock lock;       /* LOCK_RANK_BLOB */
     pthread_cond_t work;    /* for the thread */
+    pthread_cond_t ahead;   /* for the one that syncs ahead */
     pthread_cond_t room;    /* a buffer got free */
     pthread_cond_t changed; /* a role or a flag got free */
     struct blob_buffer *free_buffers;
@@ -111,6 +112,7 @@ int blob_writer_latch_locked(struct blob_writer *writer, int error);
 /* ---- blob_flush.c ---- */
 
 void *blob_writer_thread(void *argument);
+void *blob_writer_sync_thread(void *argument);
 
 /* Make the chunk's file. Called with the writing role, or on a chunk that nobody else knows. */
 int blob_chunk_create_file(struct blob_writer *writer, struct blob_chunk *chunk);

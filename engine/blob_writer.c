@@ -622,6 +622,7 @@ int blob_writer_open(const struct blob_writer_options *options, struct blob_writ
     writer->options.store_uuid = writer->store_uuid;
     lock_init(&writer->lock, LOCK_RANK_BLOB);
     lock_condition_init(&writer->work);
+    lock_condition_init(&writer->ahead);
     lock_condition_init(&writer->room);
     lock_condition_init(&writer->changed);
     update_lowest_id_locked(writer);
@@ -633,6 +634,12 @@ int blob_writer_open(const struct blob_writer_options *options, struct blob_writ
         if (error == 0)
             (void)pthread_setname_np(writer->thread, "varve-blob");
     }
+    if (error == 0 && options->sync_ahead_bytes > 0) {
+        error = -pthread_create(&writer->sync_thread, NULL, blob_writer_sync_thread, writer);
+        writer->has_sync_thread = error == 0;
+        if (error == 0)
+            (void)pthread_setname_np(writer->sync_thread, "varve-ahead");
+    }
     if (error < 0) {
         blob_writer_close(writer);
         return error;
@@ -641,16 +648,18 @@ int blob_writer_open(const struct blob_writer_options *options, struct blob_writ
     return 0;
 }
 
-static void stop_thread(struct blob_writer *writer)
+static void stop_threads(struct blob_writer *writer)
 {
-    if (!writer->has_thread)
-        return;
     lock_acquire(&writer->lock);
     writer->must_stop = true;
     pthread_cond_signal(&writer->work);
+    pthread_cond_signal(&writer->ahead);
     pthread_cond_broadcast(&writer->changed);
     lock_release(&writer->lock);
-    pthread_join(writer->thread, NULL);
+    if (writer->has_thread)
+        pthread_join(writer->thread, NULL);
+    if (writer->has_sync_thread)
+        pthread_join(writer->sync_thread, NULL);
 }
 
 void blob_writer_abandon(struct blob_writer *writer)
@@ -664,7 +673,7 @@ void blob_writer_close(struct blob_writer *writer)
 {
     if (writer == NULL)
         return;
-    stop_thread(writer);
+    stop_threads(writer);
     blob_chunk_discard(writer, writer->next);
     while (writer->chunks != NULL) {
         struct blob_chunk *chunk = writer->chunks;
@@ -676,6 +685,7 @@ void blob_writer_close(struct blob_writer *writer)
             blob_chunk_free(writer, chunk);
     }
     pthread_cond_destroy(&writer->work);
+    pthread_cond_destroy(&writer->ahead);
     pthread_cond_destroy(&writer->room);
     pthread_cond_destroy(&writer->changed);
     lock_destroy(&writer->lock);

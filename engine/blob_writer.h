@@ -2,8 +2,8 @@
 /*
  * blob_writer.h - the stream of file data into blob chunks
  *
- * Owns:       the open blob chunks of chunks/ (<id>.open), their buffers and one thread that writes
- *             them. Sealed chunks are not its business any more.
+ * Owns:       the open blob chunks of chunks/ (<id>.open), their buffers, one thread that writes
+ *             them and one that syncs ahead. Sealed chunks are not its business any more.
  * How:        a frame is compressed where it pays (CODEC_NONE frames of 4096 bytes or more start at
  *             a multiple of 4096), then appended to a ring of aligned 1 MiB buffers; full buffers
  *             are written with direct I/O by the thread. A chunk that reaches its size, or
@@ -14,7 +14,9 @@
  *             the next ones of the allocator, never reused. A new chunk's directory entry is synced
  *             before its first frame is reported durable.
  * Bounds:     at most `buffer_count` MiB of unwritten data; past it appends wait
- *             (blocking_enter()).
+ *             (blocking_enter()). With `sync_ahead_bytes` a second thread syncs a chunk whenever so
+ *             much of it is written and not durable, at most a quarter of the time: what a
+ *             blob_writer_sync() finds left to do stays small while a stream goes on.
  * Errors:     the first write or sync error is kept: every later append and sync returns it.
  *             A shortage (error_is_shortage()) that a write meets is not kept: what could not be
  *             written stays in its buffers and is tried again, by the thread now and then, and by
@@ -40,6 +42,7 @@ struct blob_writer_options {
     uint64_t chunk_size_bytes; /* a chunk ends once it has this many bytes */
     uint32_t buffer_count;     /* 1 MiB each, at least 2 */
     int compression_level;     /* zstd level; 0: none */
+    uint64_t sync_ahead_bytes; /* sync without being asked once so much is written; 0: never */
     struct crew *crew;         /* helps to compress; NULL: nobody does. The caller's */
     /* The next chunk id; called with no lock of the writer held. */
     uint64_t (*allocate_id)(void *context);
@@ -48,7 +51,7 @@ struct blob_writer_options {
 
 int blob_writer_open(const struct blob_writer_options *options, struct blob_writer **ret_writer);
 
-/* Stops the thread. Unsealed chunks stay as they are on disk. Accepts NULL. */
+/* Stops the threads. Unsealed chunks stay as they are on disk. Accepts NULL. */
 void blob_writer_close(struct blob_writer *writer);
 
 /*
@@ -130,7 +133,7 @@ int blob_writer_error(struct blob_writer *writer);
 void blob_writer_abandon(struct blob_writer *writer);
 
 struct blob_writer_statistics {
-    uint64_t frames, raw_bytes, stored_bytes, chunks_sealed, waits;
+    uint64_t frames, raw_bytes, stored_bytes, chunks_sealed, waits, syncs_ahead;
     uint64_t pending_bytes, pending_peak_bytes;
 };
 void blob_writer_get_statistics(struct blob_writer *writer, struct blob_writer_statistics *ret);

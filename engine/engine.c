@@ -20,6 +20,7 @@ void engine_options_default(struct engine_options *options)
         .wal_segment_bytes = 16 * 1024 * 1024,
         .wal_buffer_bytes = 8 * 1024 * 1024,
         .blob_buffers = 16,
+        .blob_sync_ahead_bytes = 4 * 1024 * 1024,
         .sync_window_ms = 1000,
         .descriptors_max = 256,
         .table_bytes = 16 * 1024 * 1024,

@@ -43,8 +43,9 @@ struct engine_options {
     uint32_t memtables_max; /* frozen ones waiting for flush; writers wait past it */
     size_t block_cache_bytes;
     uint64_t wal_segment_bytes;
-    size_t wal_buffer_bytes;   /* of batches not yet written to the WAL */
-    uint32_t blob_buffers;     /* MiB of file data not yet written */
+    size_t wal_buffer_bytes;        /* of batches not yet written to the WAL */
+    uint32_t blob_buffers;          /* MiB of file data not yet written */
+    uint64_t blob_sync_ahead_bytes; /* file data is synced whenever so much is not; 0: never */
     uint32_t sync_window_ms;   /* acknowledged work is durable after this long; 0: only on demand */
     uint32_t descriptors_max;  /* open blob chunks */
     uint64_t table_bytes;      /* target size of a table */
@@ -289,7 +290,7 @@ struct engine_statistics {
     uint64_t levels[7], level_bytes[7];
     uint64_t wal_segments, wal_bytes, wal_replayed_batches;
     uint64_t cache_hits, cache_misses, cache_bytes, cache_evictions;
-    uint64_t blob_raw_bytes, blob_stored_bytes, blob_pending_bytes, blob_waits;
+    uint64_t blob_raw_bytes, blob_stored_bytes, blob_pending_bytes, blob_waits, blob_syncs_ahead;
     uint64_t checkpoints, checkpoints_pending;
     uint64_t checkpoints_deleting; /* deleted, and not yet cleared away: no space came back */
     uint64_t deletions_pending;    /* chunks of the live store that are not referred to */

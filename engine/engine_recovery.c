@@ -661,6 +661,7 @@ static int open_parts(struct recovery *recovery)
         .store_uuid = engine->store->format.uuid,
         .chunk_size_bytes = engine->store->format.chunk_size_bytes,
         .buffer_count = engine->options.blob_buffers,
+        .sync_ahead_bytes = engine->options.blob_sync_ahead_bytes,
         .compression_level = engine->store->format.compression_level,
         .crew = engine->crew,
         .allocate_id = engine_allocate_chunk_id,

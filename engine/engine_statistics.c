@@ -85,6 +85,7 @@ void engine_get_statistics(struct engine *engine, struct engine_statistics *ret)
         ret->blob_stored_bytes = blobs.stored_bytes;
         ret->blob_pending_bytes = blobs.pending_bytes;
         ret->blob_waits = blobs.waits;
+        ret->blob_syncs_ahead = blobs.syncs_ahead;
     }
     if (engine->manifest != NULL) {
         struct manifest_statistics manifest;

@@ -54,6 +54,7 @@ static const struct field engine_fields[] = {
     FIELD(engine_statistics, blob_stored_bytes),
     FIELD(engine_statistics, blob_pending_bytes),
     FIELD(engine_statistics, blob_waits),
+    FIELD(engine_statistics, blob_syncs_ahead),
     FIELD(engine_statistics, checkpoints),
     FIELD(engine_statistics, checkpoints_pending),
     FIELD(engine_statistics, checkpoints_deleting),

@@ -22,6 +22,7 @@ struct blob_fixture {
     uint64_t last_id;
     struct blob_writer *writer;
     struct crew *crew;
+    uint64_t sync_ahead_bytes; /* of writers opened from now on */
 };
 
 static uint64_t blob_fixture_allocate_id(void *context)
@@ -41,6 +42,7 @@ static inline int blob_fixture_open_writer(struct blob_fixture *fixture, struct 
         .chunk_size_bytes = chunk_size,
         .buffer_count = buffer_count,
         .compression_level = level,
+        .sync_ahead_bytes = fixture->sync_ahead_bytes,
         .crew = fixture->crew,
         .allocate_id = blob_fixture_allocate_id,
         .context = fixture,

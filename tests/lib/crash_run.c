@@ -35,6 +35,7 @@ static void choose_options(uint64_t *seed, struct engine_options *options,
     options->wal_buffer_bytes = (size_t)32768 << seed_below(seed, 3);
     options->blob_buffers = 2;
     options->sync_window_ms = seed_below(seed, 4) == 0 ? 2 : 0;
+    options->blob_sync_ahead_bytes = options->sync_window_ms > 0 ? 16384 : 0; /* the same threads */
     options->descriptors_max = 8;
     options->table_bytes = (uint64_t)4096 << (2 * seed_below(seed, 2));
     options->level_base_bytes = (uint64_t)16384 << (2 * seed_below(seed, 2));

@@ -530,6 +530,53 @@ static void a_failed_sync_is_kept_and_never_tried_again(void **state)
     }
 }
 
+/* A writer that syncs each MiB by itself. */
+static void open_that_syncs_ahead(struct blob_fixture *fixture)
+{
+    blob_fixture_open(fixture, IO_BACKEND_SYNC, 64 * BLOB_MEBIBYTE, 8, 0);
+    blob_writer_close(fixture->writer);
+    fixture->sync_ahead_bytes = BLOB_MEBIBYTE;
+    assert_int_equal(blob_fixture_open_writer(fixture, fixture->io, 64 * BLOB_MEBIBYTE, 8, 0), 0);
+}
+
+static void a_stream_is_synced_ahead_of_who_asks(void **state)
+{
+    struct blob_fixture fixture;
+    struct blob_piece pieces[1];
+    struct blob_ref ref;
+
+    (void)state;
+    open_that_syncs_ahead(&fixture);
+    for (uint64_t i = 0; i < 5 * BLOB_MEBIBYTE / FRAME_SIZE; i++)
+        assert_int_equal(blob_fixture_append(&fixture, FRAME_SIZE, i, &ref), 0);
+    /* As long as data has left the buffers and is not durable there are no pieces. */
+    while (blob_writer_take_pieces(fixture.writer, ref.chunk_id, BLOB_MEBIBYTE, pieces, 1) ==
+           -E2BIG)
+        usleep(1000);
+    assert_true(fault_io_count(fixture.fault, FAULT_SYNC) >= 2); /* the directory, the file */
+    blob_fixture_close(&fixture);
+}
+
+static void a_sync_ahead_that_fails_is_kept_and_never_tried_again(void **state)
+{
+    struct blob_fixture fixture;
+    struct blob_ref ref;
+
+    (void)state;
+    open_that_syncs_ahead(&fixture);
+    fault_io_fail(fixture.fault, FAULT_SYNC, 2, -EIO, false);
+    for (uint64_t i = 0; blob_writer_error(fixture.writer) == 0; i++) {
+        if (i < 2 * BLOB_MEBIBYTE / FRAME_SIZE)
+            (void)blob_fixture_append(&fixture, FRAME_SIZE, i, &ref);
+        else
+            usleep(1000);
+    }
+    assert_int_equal(blob_writer_sync(fixture.writer), -EIO);
+    assert_int_equal(blob_fixture_append(&fixture, FRAME_SIZE, 1, &ref), -EIO);
+    assert_int_equal(fault_io_count(fixture.fault, FAULT_SYNC), 2);
+    blob_fixture_close(&fixture);
+}
+
 static void *sync_in_thread(void *argument)
 {
     struct appender *appender = argument;
@@ -784,6 +831,9 @@ static void appends_reads_syncs_and_seals_go_on_together(void **state)
 
     (void)state;
     blob_fixture_open(&fixture, IO_BACKEND_URING, 2 * BLOB_MEBIBYTE, 3, 1);
+    blob_writer_close(fixture.writer);
+    fixture.sync_ahead_bytes = BLOB_MEBIBYTE / 2;
+    assert_int_equal(blob_fixture_open_writer(&fixture, fixture.io, 2 * BLOB_MEBIBYTE, 3, 1), 0);
     for (uint64_t i = 0; i < WORKERS; i++) {
         workers[i] = (struct worker){&fixture, i * 1001, seed_next(&random), 0};
         assert_int_equal(pthread_create(&threads[i], NULL, append_and_read, &workers[i]), 0);
@@ -819,6 +869,8 @@ int main(void)
         cmocka_unit_test(r63_a_chunk_whose_id_is_in_use_is_not_overwritten),
         cmocka_unit_test(closing_leaves_open_chunks_and_no_empty_ones),
         cmocka_unit_test(a_failed_sync_is_kept_and_never_tried_again),
+        cmocka_unit_test(a_stream_is_synced_ahead_of_who_asks),
+        cmocka_unit_test(a_sync_ahead_that_fails_is_kept_and_never_tried_again),
         cmocka_unit_test(a_sync_that_fails_fails_for_all_who_wait_for_it),
         cmocka_unit_test(a_failed_write_wakes_who_waits_for_room),
         cmocka_unit_test(r04_a_stalled_disk_makes_appends_wait_within_bounds),
