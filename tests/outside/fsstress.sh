@@ -26,17 +26,25 @@ tree() { # DIRECTORY FILE
     python3 "$test_root/tests/lib/tree_print.py" "$1" >"$2" || fail "reading $1"
 }
 
-# Whoever belongs to it, the children of its children too.
-stop_all() {
-    local pid moving=true
+all_stand_still() {
+    local pid
 
-    while $moving; do
+    for pid in $(pgrep -g "$group"); do
+        grep -q '^State:.[TZ]' "/proc/$pid/status" 2>/dev/null || return 1
+    done
+}
+
+# Whoever belongs to it, the children of its children too. One that waits for its vfork(2) to end does
+# not stop as long as the child stands still: they go on for a moment then.
+stop_all() {
+    while :; do
         kill -STOP -- "-$group"
-        moving=false
-        for pid in $(pgrep -g "$group"); do
-            grep -q '^State:.[TZ]' "/proc/$pid/status" 2>/dev/null || moving=true
+        for _ in {1..100}; do
+            ! all_stand_still || return 0
+            sleep 0.01
         done
-        sleep 0.01
+        kill -CONT -- "-$group"
+        sleep 0.05
     done
 }
 
