@@ -187,16 +187,18 @@ static struct engine_view *checkpoint_view(struct engine *engine, const char *na
 static void views_of_random_histories_differ_as_a_full_walk_says(void **state)
 {
     struct engine_fixture *fixture = *state;
+    const char *wanted = getenv("VARVE_HISTORIES");
+    unsigned long histories = wanted != NULL ? strtoul(wanted, NULL, 0) : 8;
     uint64_t random = seed_start("engine_diff");
 
-    for (int history = 0; history < 8; history++) {
+    for (unsigned long history = 0; history < histories; history++) {
         struct engine_view *views[CHECKPOINTS + 1];
 
         for (int i = 0; i < CHECKPOINTS; i++) {
             char name[32];
 
             change(fixture->engine, &random);
-            snprintf(name, sizeof name, "%d-%d", history, i);
+            snprintf(name, sizeof name, "%lu-%d", history, i);
             views[i] = checkpoint_view(fixture->engine, name, seed_below(&random, 2) == 0);
         }
         change(fixture->engine, &random);

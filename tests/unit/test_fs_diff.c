@@ -7,6 +7,7 @@
 #include "engine/base/error.h"
 #include "fuse/fs_data.h"
 #include "fuse/fs_diff.h"
+#include "tests/lib/diff_walk.h"
 #include "tests/lib/fs_play.h"
 
 /* ---- by example ---- */
@@ -316,243 +317,6 @@ static void cost_follows_the_changes(void **state)
     snapshot_unref(snapshot);
 }
 
-/* ---- against a walk of both trees ---- */
-
-#define NAMES_MAX 4096
-#define PATH_ROOM 512
-
-struct tree_name {
-    char path[PATH_ROOM];
-    uint64_t directory, ino;
-    struct fs_inode inode;
-    uint64_t content, xattrs; /* sums of the numbers of those records */
-    bool told;
-};
-
-struct tree {
-    struct tree_name *names;
-    size_t count;
-};
-
-static void load_tree_inode(struct engine_view *view, struct tree_name *name)
-{
-    struct engine_iterator *iterator;
-    struct fs_key start, end;
-    int found;
-
-    assert_int_equal(fs_inode_load(view, name->ino, &name->inode, NULL), 0);
-    fs_key_start(&start, name->ino);
-    fs_key_start(&end, name->ino + 1);
-    assert_int_equal(engine_iterator_new(view, fs_key_slice(&end), &iterator), 0);
-    for (found = engine_iterator_seek(iterator, fs_key_slice(&start)); found > 0;
-         found = engine_iterator_next(iterator)) {
-        const struct record *record = engine_iterator_record(iterator);
-        struct slice rest;
-        uint64_t ino;
-        uint8_t type;
-
-        assert_true(fs_key_parse(record->key, &ino, &type, &rest));
-        if (type == FS_KEY_EXTENT || type == FS_KEY_SYMLINK)
-            name->content = name->content * 31 + record->sequence;
-        if (type == FS_KEY_XATTR)
-            name->xattrs = name->xattrs * 31 + record->sequence;
-    }
-    assert_int_equal(found, 0);
-    engine_iterator_free(iterator);
-}
-
-static void walk_tree(struct engine_view *view, struct tree *tree, uint64_t directory,
-                      const char *path)
-{
-    struct engine_iterator *iterator;
-    struct fs_key start, end;
-    int found;
-
-    fs_key_type_start(&start, directory, FS_KEY_DENTRY);
-    fs_key_type_start(&end, directory, FS_KEY_DENTRY + 1);
-    assert_int_equal(engine_iterator_new(view, fs_key_slice(&end), &iterator), 0);
-    for (found = engine_iterator_seek(iterator, fs_key_slice(&start)); found > 0;
-         found = engine_iterator_next(iterator)) {
-        const struct record *record = engine_iterator_record(iterator);
-        struct tree_name *name = &tree->names[tree->count++];
-        struct fs_dentry dentry;
-        struct slice text;
-        uint64_t ino;
-        uint8_t type;
-
-        assert_true(tree->count <= NAMES_MAX);
-        assert_true(fs_key_parse(record->key, &ino, &type, &text));
-        assert_int_equal(fs_dentry_decode(record->value, &dentry), 0);
-        *name = (struct tree_name){.directory = directory, .ino = dentry.ino};
-        snprintf(name->path, sizeof name->path, "%s%s%.*s", path, path[0] != '\0' ? "/" : "",
-                 (int)text.size, (const char *)text.data);
-        load_tree_inode(view, name);
-        if (S_ISDIR(dentry.type))
-            walk_tree(view, tree, dentry.ino, name->path);
-    }
-    assert_int_equal(found, 0);
-    engine_iterator_free(iterator);
-}
-
-static struct tree tree_of(struct engine_view *view)
-{
-    struct tree tree = {.names = calloc(NAMES_MAX, sizeof *tree.names), .count = 1};
-
-    strcpy(tree.names[0].path, ".");
-    tree.names[0].ino = FS_ROOT;
-    load_tree_inode(view, &tree.names[0]);
-    walk_tree(view, &tree, FS_ROOT, "");
-    return tree;
-}
-
-static struct tree_name *at_path(struct tree *tree, const char *path)
-{
-    for (size_t i = 0; path != NULL && i < tree->count; i++)
-        if (strcmp(tree->names[i].path, path) == 0)
-            return &tree->names[i];
-    return NULL;
-}
-
-static struct tree_name *of_ino(struct tree *tree, uint64_t ino)
-{
-    for (size_t i = 0; i < tree->count; i++)
-        if (tree->names[i].ino == ino)
-            return &tree->names[i];
-    return NULL;
-}
-
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash != NULL ? slash + 1 : path;
-}
-
-/* The name of the other tree in the same place: directory and name. */
-static struct tree_name *same_place(struct tree *tree, const struct tree_name *name)
-{
-    for (size_t i = 0; i < tree->count; i++)
-        if (tree->names[i].directory == name->directory &&
-            strcmp(last_part(tree->names[i].path), last_part(name->path)) == 0)
-            return &tree->names[i];
-    return NULL;
-}
-
-static bool names_differ_in(struct tree *before, struct tree *after, uint64_t directory)
-{
-    for (size_t i = 0; i < before->count; i++) {
-        struct tree_name *twin = same_place(after, &before->names[i]);
-
-        if (before->names[i].directory == directory &&
-            (twin == NULL || twin->ino != before->names[i].ino))
-            return true;
-    }
-    for (size_t i = 0; i < after->count; i++)
-        if (after->names[i].directory == directory && same_place(before, &after->names[i]) == NULL)
-            return true;
-    return false;
-}
-
-static bool time_differs(struct timespec a, struct timespec b)
-{
-    return a.tv_sec != b.tv_sec || a.tv_nsec != b.tv_nsec;
-}
-
-/* What must be said of an inode that both trees have; CTIME is left out. */
-static unsigned expected_changes(struct tree *before, struct tree *after, const struct tree_name *a,
-                                 const struct tree_name *b)
-{
-    unsigned changes = 0;
-
-    if ((a->inode.mode & 07777) != (b->inode.mode & 07777))
-        changes |= FS_DIFF_MODE;
-    if (a->inode.uid != b->inode.uid || a->inode.gid != b->inode.gid)
-        changes |= FS_DIFF_OWNER;
-    if ((time_differs(a->inode.mtime, b->inode.mtime) ||
-         time_differs(a->inode.atime, b->inode.atime)) &&
-        !(S_ISDIR(a->inode.mode) && names_differ_in(before, after, a->ino)))
-        changes |= FS_DIFF_TIMES;
-    if (a->content != b->content ||
-        (!S_ISDIR(a->inode.mode) && a->inode.size_bytes != b->inode.size_bytes))
-        changes |= FS_DIFF_CONTENT;
-    if (a->xattrs != b->xattrs)
-        changes |= FS_DIFF_XATTRS;
-    return changes;
-}
-
-static void check_entry(struct tree *before, struct tree *after, const struct fs_diff_entry *entry)
-{
-    struct tree_name *a = at_path(before, entry->path_before);
-    struct tree_name *b = at_path(after, entry->path_after);
-
-    assert_int_equal(a != NULL, entry->kind != FS_DIFF_ADDED);
-    assert_int_equal(b != NULL, entry->kind != FS_DIFF_REMOVED);
-    assert_int_equal(entry->path_before != NULL, a != NULL);
-    assert_int_equal(entry->path_after != NULL, b != NULL);
-    if (a != NULL) {
-        assert_false(a->told);
-        a->told = true;
-        if (!S_ISDIR(a->inode.mode))
-            assert_int_equal(entry->size_before, a->inode.size_bytes);
-    }
-    if (b != NULL) {
-        assert_false(b->told);
-        b->told = true;
-        if (!S_ISDIR(b->inode.mode))
-            assert_int_equal(entry->size_after, b->inode.size_bytes);
-        assert_int_equal(entry->type, b->inode.mode & S_IFMT);
-    }
-    if (entry->kind == FS_DIFF_RENAMED) {
-        assert_int_equal(a->ino, b->ino);
-        assert_true(same_place(after, a) == NULL || same_place(after, a)->ino != a->ino);
-        assert_true(same_place(before, b) == NULL || same_place(before, b)->ino != b->ino);
-        assert_int_equal(entry->changes & ~(unsigned)FS_DIFF_CTIME,
-                         expected_changes(before, after, a, b));
-    }
-    if (entry->kind == FS_DIFF_MODIFIED) {
-        assert_ptr_equal(same_place(after, a), b);
-        if ((entry->changes & FS_DIFF_REPLACED) != 0) {
-            assert_true(of_ino(after, a->ino) == NULL && of_ino(before, b->ino) == NULL);
-        } else {
-            assert_int_equal(a->ino, b->ino);
-            assert_int_equal(entry->changes & ~(unsigned)FS_DIFF_CTIME,
-                             expected_changes(before, after, a, b));
-            assert_true(entry->changes != 0);
-        }
-    }
-}
-
-/* Whatever no entry told of is as it was. */
-static void check_untold(struct tree *before, struct tree *after)
-{
-    for (size_t i = 0; i < before->count; i++) {
-        struct tree_name *a = &before->names[i], *b = same_place(after, a);
-
-        if (a->told)
-            continue;
-        assert_non_null(b);
-        assert_int_equal(a->ino, b->ino);
-        assert_false(b->told);
-        assert_int_equal(expected_changes(before, after, a, b), 0);
-    }
-    for (size_t i = 0; i < after->count; i++)
-        if (!after->names[i].told)
-            assert_non_null(same_place(before, &after->names[i]));
-}
-
-static void check_diff(struct engine_view *before_view, struct engine_view *after_view)
-{
-    struct tree before = tree_of(before_view), after = tree_of(after_view);
-    struct fs_diff diff = diff_of(before_view, after_view, NULL);
-
-    for (size_t i = 0; i < diff.count; i++)
-        check_entry(&before, &after, &diff.entries[i]);
-    check_untold(&before, &after);
-    fs_diff_free(&diff);
-    free(before.names);
-    free(after.names);
-}
-
 /* ---- random trees ---- */
 
 static void random_histories_are_told_as_a_walk_of_both_trees_says(void **state)
@@ -577,8 +341,8 @@ static void random_histories_are_told_as_a_walk_of_both_trees_says(void **state)
 
             assert_int_equal(snapshot_view_get(earlier, &before), 0);
             assert_int_equal(snapshot_view_get(snapshots[round], &after), 0);
-            check_diff(before, after);
-            check_diff(after, before);
+            diff_walk_check(before, after);
+            diff_walk_check(after, before);
             snapshot_view_put(earlier, before);
             snapshot_view_put(snapshots[round], after);
         }
@@ -586,7 +350,7 @@ static void random_histories_are_told_as_a_walk_of_both_trees_says(void **state)
             fs_play_once(&play);
         assert_int_equal(snapshot_view_get(snapshots[round], &before), 0);
         after = engine_view_acquire(fixture->engine);
-        check_diff(before, after);
+        diff_walk_check(before, after);
         engine_view_release(after);
         snapshot_view_put(snapshots[round], before);
     }
