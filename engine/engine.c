@@ -334,13 +334,15 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
     if (result < 0)
         goto fail;
     if (engine->store->kind == STORE_LIVE) {
+        engine->read_only = options->read_only; /* before the compaction thread looks */
         result = start_threads(engine);
         if (result < 0) {
             stop_threads(engine);
             goto fail;
         }
     }
-    engine->read_only = options->read_only || engine->store->kind == STORE_CHECKPOINT;
+    if (engine_is_frozen(engine))
+        engine->read_only = true;
     *ret_engine = engine;
     return 0;
 fail:
@@ -369,7 +371,6 @@ int engine_close(struct engine *engine)
     int result = 0, flushed = 0;
 
     if (engine->store->kind == STORE_LIVE) {
-        engine->read_only = false; /* flushing what recovery replayed is no user's write */
         if (engine_latched(engine))
             result = ERROR_LATCHED;
         if (result == 0)
@@ -397,6 +398,22 @@ int engine_close(struct engine *engine)
 bool engine_is_read_only(const struct engine *engine)
 {
     return engine->read_only;
+}
+
+bool engine_is_frozen(const struct engine *engine)
+{
+    return engine->store->kind == STORE_CHECKPOINT;
+}
+
+int engine_set_read_only(struct engine *engine, bool read_only)
+{
+    if (engine_is_frozen(engine))
+        return read_only ? 0 : -EROFS;
+    engine_compaction_set_read_only(engine, read_only);
+    lock_acquire(&engine->write_lock);
+    engine_wake_locked(engine); /* who waited for a compaction */
+    lock_release(&engine->write_lock);
+    return 0;
 }
 
 const uint8_t *engine_uuid(const struct engine *engine)

@@ -38,7 +38,7 @@ struct engine;
 struct engine_options {
     const char *path;
     struct io *io;          /* outlives the engine */
-    bool read_only;         /* a checkpoint directory is always opened read-only */
+    bool read_only;         /* as engine_set_read_only() says; a checkpoint directory always is */
     size_t memtable_bytes;  /* a memtable is frozen at this size */
     uint32_t memtables_max; /* frozen ones waiting for flush; writers wait past it */
     size_t block_cache_bytes;
@@ -63,7 +63,14 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
  * and everything freed also when an error is returned. Every view must have been released. */
 int engine_close(struct engine *engine);
 
+/*
+ * Refuse changes from now on, or take them again; -EROFS for a checkpoint directory, which never takes
+ * any. What has been acknowledged becomes durable all the same, but nothing is compacted or collected
+ * while changes are refused. Those that have begun are not waited for.
+ */
+int engine_set_read_only(struct engine *engine, bool read_only);
 bool engine_is_read_only(const struct engine *engine);
+bool engine_is_frozen(const struct engine *engine); /* it never takes any */
 const uint8_t *engine_uuid(const struct engine *engine);
 
 /* Why the engine latched, or 0; *ret_text (may be NULL) is static or lives as long as the engine. */

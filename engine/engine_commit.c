@@ -62,8 +62,10 @@ static bool write_has_room(const struct engine *engine)
     return engine->fill_bytes < engine->options.wal_buffer_bytes &&
            engine->generation_count < engine->options.memtables_max &&
            (engine->super->version->counts[0] < COMPACTION_L0_STOP ||
-            /* Who pauses it writes little, and would wait for itself. */
-            atomic_load_explicit(&engine->compaction_pauses, memory_order_relaxed) > 0);
+            /* Who pauses it writes little, and would wait for itself; nor is it to be waited for
+             * where changes are refused since this one began. */
+            atomic_load_explicit(&engine->compaction_pauses, memory_order_relaxed) > 0 ||
+            engine->read_only);
 }
 
 int engine_wait_for_room_locked(struct engine *engine)
@@ -471,8 +473,6 @@ int engine_sync(struct engine *engine, uint64_t sequence)
     int result;
 
     if (atomic_load_explicit(&engine->durable_sequence, memory_order_acquire) >= sequence)
-        return 0;
-    if (engine->read_only)
         return 0;
     if (engine_latched(engine))
         return ERROR_LATCHED;

@@ -61,6 +61,17 @@ void engine_compaction_resume(struct engine *engine)
     lock_release(&engine->work_lock);
 }
 
+void engine_compaction_set_read_only(struct engine *engine, bool read_only)
+{
+    lock_acquire(&engine->work_lock);
+    atomic_store(&engine->read_only, read_only);
+    while (read_only && engine->compaction_running)
+        lock_wait(&engine->work_lock, &engine->work_done);
+    engine->compaction_wanted = true;
+    pthread_cond_signal(&engine->work_wanted);
+    lock_release(&engine->work_lock);
+}
+
 /* ---- relocation ---- */
 
 static int output_open_blobs(struct output *output)
@@ -529,7 +540,7 @@ static int compaction_work(struct engine *engine, bool full, uint64_t *ret_again
         result = compaction_step(engine, true, ret_again_ns);
     if (reclaim)
         engine_reclaim_end(engine, result);
-    while (result >= 0 && !engine_latched(engine)) {
+    while (result >= 0 && !engine_latched(engine) && !engine->read_only) {
         bool stopping;
 
         engine_collect(engine);
@@ -591,7 +602,9 @@ void *engine_compaction_main(void *context)
         full = asked != engine->full_compactions_done;
         lock_release(&engine->work_lock);
 
-        result = engine_latched(engine) ? ERROR_LATCHED : compaction_work(engine, full, &again_ns);
+        result = engine_latched(engine) ? ERROR_LATCHED
+                 : engine->read_only    ? 0
+                                        : compaction_work(engine, full, &again_ns);
         lock_acquire(&engine->write_lock);
         if (compaction_is_write_error(result))
             engine_latch(engine, result, "compaction");
@@ -619,7 +632,9 @@ int engine_compact(struct engine *engine)
     uint64_t ticket;
     int result = engine_flush(engine);
 
-    if (result < 0 || engine->read_only)
+    if (result == 0 && engine->read_only)
+        result = -EROFS;
+    if (result < 0)
         return result;
     lock_acquire(&engine->work_lock);
     ticket = ++engine->full_compactions_asked;

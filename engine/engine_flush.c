@@ -348,7 +348,7 @@ int engine_flush(struct engine *engine)
     uint64_t wanted;
     int result = 0;
 
-    if (engine->read_only)
+    if (engine_is_frozen(engine))
         return 0;
     lock_acquire(&engine->write_lock);
     wanted = engine->next_sequence - 1;

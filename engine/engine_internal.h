@@ -154,7 +154,7 @@ struct engine {
     struct io_file *witness_file; /* engine_witness.c; the log thread's */
     uint64_t witnessed_sequence;
     bool witness_failed;
-    bool read_only;
+    atomic_bool read_only;          /* changed under work_lock */
     struct sealed_manifest *sealed; /* open on a checkpoint directory: what it says */
     struct checkpoint_source *sealed_source;
 
@@ -322,6 +322,8 @@ void engine_compaction_wake(struct engine *engine);
  * held. */
 void engine_compaction_pause(struct engine *engine);
 void engine_compaction_resume(struct engine *engine);
+/* Set the flag; none runs when it is set. */
+void engine_compaction_set_read_only(struct engine *engine, bool read_only);
 
 /* engine_collect.c */
 /* Note what the present version does not refer to; delete what no pin can see. */

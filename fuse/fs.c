@@ -13,7 +13,7 @@
 #include "engine/base/endian.h"
 #include "fuse/fs_atime.h"
 
-#define SNAPDIR_NAME       ".snapshots"
+#define SNAPDIR_NAME ".snapshots"
 /* A walk through a month of daily snapshots looks at all of them again and again. */
 #define SNAPSHOT_VIEWS_MAX 64
 #define SUPERBLOCK_SIZE    8
@@ -299,4 +299,35 @@ struct engine *fs_engine(struct fs *fs)
 bool fs_read_only(const struct fs *fs)
 {
     return fs->read_only;
+}
+
+int fs_set_read_only(struct fs *fs, bool read_only)
+{
+    int error = 0;
+
+    if (fs->read_only == read_only)
+        return 0;
+    if (read_only) {
+        (void)fs_atime_flush(fs);
+        fs->read_only = true;
+        error = engine_sync(fs->engine, engine_sequence(fs->engine));
+    }
+    if (error == 0)
+        error = engine_set_read_only(fs->engine, read_only);
+    if (error == 0 && !read_only) {
+        fs->read_only = false;
+        error = fs_orphan_reap_all(fs);
+    }
+    return error;
+}
+
+bool fs_refuses_changes(struct fs *fs)
+{
+    if (!fs->read_only)
+        return false;
+    if (fs->notify.is_writable == NULL || !fs->notify.is_writable(fs->notify.context) ||
+        engine_set_read_only(fs->engine, false) < 0)
+        return true;
+    fs->read_only = false;
+    return false;
 }

@@ -80,6 +80,9 @@ void fs_options_default(struct fs_options *options);
 struct fs_notify {
     void (*entry)(void *context, uint64_t parent, const char *name);
     void (*inode)(void *context, uint64_t node); /* attributes and, for a directory, its listing */
+    /* Asked when a change comes while changes are refused: has the mount become writable meanwhile?
+     * NULL: no. */
+    bool (*is_writable)(void *context);
     void *context;
 };
 
@@ -122,6 +125,10 @@ void fs_close(struct fs *fs);                                         /* accepts
 void fs_set_notify(struct fs *fs, const struct fs_notify *notify);
 struct snapshot_set *fs_snapshots(struct fs *fs);
 struct engine *fs_engine(struct fs *fs);
+
+/* Refuse changes from now on, or take them again: -EROFS when the store cannot change. What waits is
+ * made durable first, and orphans are removed as when it is opened. */
+int fs_set_read_only(struct fs *fs, bool read_only);
 bool fs_read_only(const struct fs *fs);
 
 /* Other rules from now on (remount). */

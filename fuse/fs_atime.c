@@ -438,7 +438,7 @@ int fs_atime_flush(struct fs *fs)
     struct fs_edit edit;
     int error;
 
-    if (is_settled(fs->atimes))
+    if (fs->read_only || is_settled(fs->atimes))
         return 0;
     error = fs_edit_begin(fs, &root, 1, &edit);
     if (error < 0)

@@ -217,7 +217,7 @@ int64_t fs_copy_range(struct fs *fs, uint64_t from_node, uint64_t from_handle, u
                         .from_end = UINT64_MAX};
     int64_t result;
 
-    if (!fs_node_is_live(to_node) || fs->read_only)
+    if (!fs_node_is_live(to_node) || fs_refuses_changes(fs))
         return -EROFS;
     result = check_ranges(from_node, from_offset, to_node, to_offset, length);
     if (result == 0)

@@ -33,7 +33,7 @@ static int open_live(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_
 {
     int result;
 
-    if (writable && fs->read_only)
+    if (writable && fs_refuses_changes(fs))
         return -EROFS;
     result = inode_table_open(fs->table, node, writable);
     if (result < 0)
@@ -130,8 +130,6 @@ void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle)
 
 int fs_sync(struct fs *fs)
 {
-    if (fs->read_only)
-        return 0;
     /* Times of access that wait become durable too. No room for them is no failure of what was asked
      * for, and any other trouble the sync meets as well. */
     (void)fs_atime_flush(fs);
@@ -140,7 +138,7 @@ int fs_sync(struct fs *fs)
 
 int fs_fsync(struct fs *fs, uint64_t node, bool data_only)
 {
-    if (!fs_node_is_live(node) || fs->read_only)
+    if (!fs_node_is_live(node))
         return 0;
     /* The log holds data and metadata in one order: only times of access can be left out. */
     return data_only ? engine_sync(fs->engine, engine_sequence(fs->engine)) : fs_sync(fs);

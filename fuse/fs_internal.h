@@ -37,7 +37,7 @@ struct fs {
     struct fs_options options;
     struct fs_notify notify;
     char *snapdir_name;
-    bool read_only;
+    atomic_bool read_only;
     struct inode_table *table;
     uint64_t node_seed; /* random: nobody can make two directories of the past share a node */
     struct fs_atimes *atimes;
@@ -67,6 +67,10 @@ struct fs_location {
     bool virtual_directory;    /* a .snapshots directory: ino is the live directory it belongs to */
     uint64_t past;             /* the node, when it is one of FS_NODE_PAST; 0 otherwise */
 };
+
+/* Before a change, with or without stripes. The kernel keeps changes from a mount that is read-only, so
+ * one that comes from it tells that the mount is not any more; what others ask for does not. */
+bool fs_refuses_changes(struct fs *fs);
 
 /* fs_location.c: find where a node lives and pin a view of it. For a live node the view is the
  * present one. -ESTALE when the node is not known (any more). Put back with fs_location_put(). */

@@ -29,9 +29,9 @@ bool fs_node_is_live(uint64_t node)
     return (node >> 62) == 0;
 }
 
-int fs_node_check_writable(const struct fs *fs, uint64_t node)
+int fs_node_check_writable(struct fs *fs, uint64_t node)
 {
-    if (!fs_node_is_live(node) || fs->read_only)
+    if (!fs_node_is_live(node) || fs_refuses_changes(fs))
         return -EROFS;
     return node == 0 || node > FS_INO_MAX ? -ESTALE : 0;
 }

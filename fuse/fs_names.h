@@ -50,7 +50,7 @@ static inline bool fs_node_is_virtual(uint64_t node)
 
 /* 0 when the node is a live inode; -EROFS when it is a snapshot's or the store cannot change;
  * -ESTALE when it cannot be a node. */
-int fs_node_check_writable(const struct fs *fs, uint64_t node);
+int fs_node_check_writable(struct fs *fs, uint64_t node);
 
 /* The snapshot that a directory's node is in; 0: a virtual .snapshots, or a node that is not held.
  */

@@ -211,7 +211,7 @@ int fs_rollback(struct fs *fs, const char *name, const struct fs_notify *notify,
     struct rollback rollback = {.fs = fs};
     const struct snapshot_rollback_hooks hooks = {quiesce, resume, &rollback};
     struct snapshot *before;
-    int error = fs->read_only ? -EROFS : 0;
+    int error = fs_refuses_changes(fs) ? -EROFS : 0;
 
     if (error == 0)
         error = snapshot_rollback(fs->snapshots, slice_of_string(name), &hooks, &before);

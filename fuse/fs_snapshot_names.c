@@ -62,7 +62,7 @@ static int check_directory(struct fs *fs, uint64_t ino)
 
 static int begin_change(struct fs *fs, uint64_t ino, const struct fs_caller *caller)
 {
-    int error = fs->read_only ? -EROFS : fs_snapshot_check_caller(fs, caller);
+    int error = fs_refuses_changes(fs) ? -EROFS : fs_snapshot_check_caller(fs, caller);
 
     if (error == 0)
         error = check_directory(fs, ino);
@@ -148,7 +148,7 @@ int fs_snapshot_rmdir(struct fs *fs, uint64_t directory_ino, const char *name,
 
 int fs_snapshot_delete(struct fs *fs, const char *name)
 {
-    return fs->read_only ? -EROFS : delete_named(fs, name, 0);
+    return fs_refuses_changes(fs) ? -EROFS : delete_named(fs, name, 0);
 }
 
 int fs_snapshot_rename(struct fs *fs, uint64_t directory_ino, const char *from, const char *to,

@@ -197,8 +197,15 @@ static char *ll_control_error_text(int error)
 static char *ll_control_run_verb(struct ll *ll, const struct ll_verb *verb, const json_t *arguments)
 {
     json_t *reply = json_pack("{s:b}", "ok", 1);
-    int error = reply == NULL ? -ENOMEM : verb->run(ll, arguments, reply);
-    char *text = error == 0 ? json_dumps(reply, JSON_COMPACT) : ll_control_error_text(error);
+    int error = reply == NULL ? -ENOMEM : 0;
+    char *text;
+
+    /* mount(2) tells nobody of a remount. */
+    if (error == 0 && verb->owner_only)
+        error = ll_follow_mount(ll);
+    if (error == 0)
+        error = verb->run(ll, arguments, reply);
+    text = error == 0 ? json_dumps(reply, JSON_COMPACT) : ll_control_error_text(error);
 
     json_decref(reply);
     return text;

@@ -48,11 +48,12 @@ struct ll {
     struct ll_transport *transport;
     struct ll_opcode_counts opcodes; /* of requests that arrived */
     bool kill_privileges; /* the kernel leaves clearing suid and sgid to us; set by INIT */
-    bool setxattr_flags; /* SETXATTR carries flags: ll_wire.c takes it */
+    bool setxattr_flags;  /* SETXATTR carries flags: ll_wire.c takes it */
 
     pthread_t main_thread; /* is told by signal that one of these became true */
     atomic_bool initialised, ended;
-    atomic_bool is_shut; /* ll_shutdown.c */
+    atomic_ullong device; /* of the mount: major << 32 | minor; 0: not known yet */
+    atomic_bool is_shut;  /* ll_shutdown.c */
 };
 
 /* ---- nodes ---- */
@@ -70,6 +71,8 @@ void ll_init(void *userdata, struct fuse_conn_info *connection);
 /* ---- ll_session.c ---- */
 
 void ll_wake_main(struct ll *ll);
+/* Refuse changes or take them, as the kernel's table says that the mount is now. */
+int ll_follow_mount(struct ll *ll);
 
 /* ---- ll_ops.c ---- */
 

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/base/blocking.h"
 #include "fuse/mountinfo.h"
 
 /* After a successful unmount the connection may live on in another mount namespace: that long. */
@@ -218,11 +219,37 @@ static void ll_on_inode_changed(void *context, uint64_t node)
     ll_notify_inode(((struct ll *)context)->notify, node);
 }
 
+/* 1, 0, or negative when it cannot be said. */
+static int ll_mount_is_writable(const struct ll *ll)
+{
+    unsigned long long device = atomic_load(&ll->device);
+
+    blocking_enter();
+    return device == 0 ? -ENOENT
+                       : mountinfo_is_writable((unsigned)(device >> 32), (unsigned)device);
+}
+
+static bool ll_is_writable(void *context)
+{
+    return ll_mount_is_writable(context) > 0;
+}
+
+int ll_follow_mount(struct ll *ll)
+{
+    int writable = ll_mount_is_writable(ll);
+
+    /* What never changes stays as it is, whatever the kernel was told. */
+    if (writable < 0 || engine_is_frozen(ll->engine))
+        return 0;
+    return fs_set_read_only(ll->fs, writable == 0);
+}
+
 static int ll_start(struct ll *ll, struct ll_failure *ret_failure)
 {
     const struct fs_notify notify = {
         .entry = ll_on_entry_changed,
         .inode = ll_on_inode_changed,
+        .is_writable = ll_is_writable,
         .context = ll,
     };
     int error;
@@ -298,7 +325,9 @@ static void ll_serve(struct ll *ll, const sigset_t *awaited, ll_ready_callback *
     struct mountinfo mount = {0};
 
     if (ll_wait(awaited, &ll->initialised, &ll->ended) && !atomic_load(&ll->ended)) {
-        (void)mountinfo_find_exact(ll->options->mount_point, &mount);
+        if (mountinfo_find_exact(ll->options->mount_point, &mount) == 0)
+            atomic_store(&ll->device,
+                         (unsigned long long)mount.device_major << 32 | mount.device_minor);
         ll_bdi_tune(ll->options->mount_point, ll->options->read_ahead_kb);
         log_info("%s is mounted on %s%s", ll->options->store, ll->options->mount_point,
                  fs_read_only(ll->fs) ? " (read-only)" : "");

@@ -38,7 +38,8 @@ static void ll_rollback_inode(void *context, uint64_t node)
 
 int ll_verb_rollback(struct ll *ll, const json_t *request, json_t *reply)
 {
-    const struct fs_notify notify = {ll_rollback_entry, ll_rollback_inode, ll};
+    const struct fs_notify notify = {
+        .entry = ll_rollback_entry, .inode = ll_rollback_inode, .context = ll};
     char name[SNAPSHOT_NAME_SIZE_MAX + 1], before[SNAPSHOT_NAME_SIZE_MAX + 1];
     int size = control_json_get_bytes(request, "name", name, sizeof name);
     int error = size == -ENOENT ? -EINVAL : size < 0 ? size : 0;

@@ -75,7 +75,15 @@ static int ll_verb_remount(struct ll *ll, const json_t *request, json_t *reply)
         return -EINVAL;
     fs_set_atime(ll->fs, (unsigned)atime);
     fs_set_sync(ll->fs, (unsigned)sync);
-    return 0;
+    return ll_follow_mount(ll);
+}
+
+/* Before the kernel is asked to make it writable, which would say yes. */
+static int ll_verb_prepare_writing(struct ll *ll, const json_t *request, json_t *reply)
+{
+    (void)request;
+    (void)reply;
+    return engine_is_frozen(ll->engine) ? -EROFS : 0;
 }
 
 static int ll_verb_flush(struct ll *ll, const json_t *request, json_t *reply)
@@ -151,6 +159,7 @@ static const struct ll_verb verbs[] = {
     {"sync", true, true, ll_verb_sync},
     {"prepare_unmount", true, true, ll_verb_prepare_unmount},
     {"remount", true, false, ll_verb_remount},
+    {"prepare_writing", true, false, ll_verb_prepare_writing},
     {"flush", true, false, ll_verb_flush},
     {"compact", true, false, ll_verb_compact},
     {"snapshot_create", true, true, ll_verb_snapshot_create},

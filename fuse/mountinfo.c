@@ -2,7 +2,7 @@
 /*
  * mountinfo.c - read /proc/self/mountinfo, see proc_pid_mountinfo(5)
  *
- *   36 35 98:0 /root /mount/point rw,noatime master:1 - type source options
+ *   36 35 98:0 /root /mount/point rw,noatime master:1 - type source rw,options
  *
  * The kernel writes space, tab, newline and backslash in paths as \ooo.
  */
@@ -33,6 +33,12 @@ static void mountinfo_unescape(char *text)
     *to = '\0';
 }
 
+/* The kernel puts it first. */
+static bool begins_read_only(const char *options)
+{
+    return strncmp(options, "ro", 2) == 0 && strchr(",", options[2]) != NULL;
+}
+
 bool mountinfo_parse_line(char *line, struct mountinfo *ret_mount)
 {
     enum { FIELD_ID, FIELD_PARENT, FIELD_DEVICE, FIELD_ROOT, FIELD_POINT, FIELD_OPTIONS, FIELDS };
@@ -61,8 +67,7 @@ bool mountinfo_parse_line(char *line, struct mountinfo *ret_mount)
     mount.id = strtoull(fields[FIELD_ID], NULL, 10);
     mount.parent_id = strtoull(fields[FIELD_PARENT], NULL, 10);
     mount.mount_point = fields[FIELD_POINT];
-    mount.read_only =
-        strncmp(fields[FIELD_OPTIONS], "ro", 2) == 0 && strchr(",", fields[FIELD_OPTIONS][2]);
+    mount.read_only = position != NULL && begins_read_only(position);
     mountinfo_unescape(mount.mount_point);
     mountinfo_unescape(mount.source);
     *ret_mount = mount;
@@ -194,6 +199,25 @@ int mountinfo_is_mounted(uint64_t id)
     int error = mountinfo_each(mountinfo_count, &count);
 
     return error < 0 ? error : count.mounts > 0;
+}
+
+/* All mounts of one filesystem say the same. */
+static int mountinfo_match_device(void *context, const struct mountinfo *mount)
+{
+    struct mountinfo *wanted = context;
+
+    if (mount->device_major != wanted->device_major || mount->device_minor != wanted->device_minor)
+        return 0;
+    wanted->read_only = mount->read_only;
+    return 1;
+}
+
+int mountinfo_is_writable(unsigned device_major, unsigned device_minor)
+{
+    struct mountinfo wanted = {.device_major = device_major, .device_minor = device_minor};
+    int found = mountinfo_each(mountinfo_match_device, &wanted);
+
+    return found < 0 ? found : found == 0 ? -ENOENT : !wanted.read_only;
 }
 
 static int mountinfo_match_source(void *context, const struct mountinfo *mount)

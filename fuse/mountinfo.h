@@ -21,7 +21,7 @@ struct mountinfo {
     char *mount_point;
     char *type;
     char *source;
-    bool read_only;
+    bool read_only; /* the filesystem, whatever this mount of it says */
 };
 
 /* The topmost mount exactly at `path` (absolute, without symbolic links): 0, -ENOENT, -ENOMEM or an
@@ -36,6 +36,10 @@ int mountinfo_count_children(uint64_t id);
 
 /* 1 while a mount has the id, 0, or negative on trouble. */
 int mountinfo_is_mounted(uint64_t id);
+
+/* 1 when the filesystem with this device number may be written to, 0 when it is read-only, -ENOENT when
+ * it is not mounted, or another negative number on trouble. */
+int mountinfo_is_writable(unsigned device_major, unsigned device_minor);
 
 /* 1 while a mount of Varve shows this source, 0, or negative on trouble. */
 int mountinfo_has_source(const char *source);

@@ -65,21 +65,19 @@ static unsigned long remount_flags(const struct ll_options *options)
 /* The kernel would say yes, and every write no. */
 static int remount_check_writable(const char *mount_point)
 {
+    char text[CONTROL_ERROR_SIZE];
     json_t *reply;
-    const char *state;
-    int error = control_call_or_complain(mount_point, json_pack("{s:s}", "verb", "stats"),
-                                         "remount", &reply);
+    int error =
+        control_call(mount_point, json_pack("{s:s}", "verb", "prepare_writing"), &reply, text);
 
-    if (error < 0)
-        return error;
-    state = json_string_value(json_object_get(reply, "state"));
-    if (state != NULL && strcmp(state, "read-only") == 0) {
-        output_error("cannot remount %s for writing: its store is open read-only; unmount it and "
-                     "mount it again",
+    if (error == 0)
+        json_decref(reply);
+    else if (error == -EROFS)
+        output_error("cannot remount %s for writing: it is a snapshot's directory, or was mounted "
+                     "with norecovery or from a read-only place",
                      mount_point);
-        error = -EROFS;
-    }
-    json_decref(reply);
+    else
+        output_error("cannot remount %s: %s", mount_point, text);
     return error;
 }
 

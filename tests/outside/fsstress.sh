@@ -74,6 +74,7 @@ while [ $((SECONDS - began)) -lt $seconds ]; do
     fi
     number=$((number + 1))
 done
+kill -0 "$group" 2>/dev/null || { tail "$directory/fsstress.out"; fail 'fsstress has ended'; }
 kill -TERM -- "-$group"
 wait "$group" || true
 while pgrep -g "$group" >/dev/null; do

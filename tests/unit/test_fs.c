@@ -858,6 +858,55 @@ static void a_read_only_store_refuses_every_change(void **state)
     assert_int_equal(space.f_flag & ST_RDONLY, ST_RDONLY);
 }
 
+static bool yes(void *context)
+{
+    *(unsigned *)context += 1;
+    return true;
+}
+
+static void changes_are_refused_and_taken_again(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    unsigned asked = 0;
+    const struct fs_notify notify = {.is_writable = yes, .context = &asked};
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
+    uint64_t handle;
+    struct fs_entry entry;
+
+    assert_int_equal(fs_set_read_only(fixture->fs, true), 0);
+    assert_true(fs_read_only(fixture->fs) && engine_is_read_only(fixture->engine));
+    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "x", 0755, &fs_fixture_root, &entry), -EROFS);
+    assert_int_equal(fs_open_file(fixture->fs, file, true, &handle), -EROFS);
+    assert_int_equal(engine_compact(fixture->engine), -EROFS);
+    assert_int_equal(fs_sync(fixture->fs), 0);
+    assert_int_equal(fs_set_read_only(fixture->fs, false), 0);
+    assert_int_equal(engine_compact(fixture->engine), 0);
+    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "x", 0755, &fs_fixture_root, &entry), 0);
+
+    /* Nobody said that it is writable again, but so it is. */
+    assert_int_equal(fs_set_read_only(fixture->fs, true), 0);
+    fs_set_notify(fixture->fs, &notify);
+    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "y", 0755, &fs_fixture_root, &entry), 0);
+    assert_int_equal(asked, 1);
+    assert_false(fs_read_only(fixture->fs) || engine_is_read_only(fixture->engine));
+}
+
+static void what_was_unlinked_goes_when_changes_are_taken_again(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
+    struct fs_statistics statistics;
+
+    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "f", NULL), 0);
+    assert_int_equal(fs_set_read_only(fixture->fs, true), 0);
+    fs_forget(fixture->fs, file, 1);
+    fs_get_statistics(fixture->fs, &statistics);
+    assert_int_equal(statistics.orphans_reaped, 0);
+    assert_int_equal(fs_set_read_only(fixture->fs, false), 0);
+    fs_get_statistics(fixture->fs, &statistics);
+    assert_int_equal(statistics.orphans_reaped, 1);
+}
+
 /* ---- failing disks ---- */
 
 static struct io_ops full_disk;
@@ -1153,6 +1202,8 @@ int main(void)
         FS_FIXTURE_TEST(orphans_of_a_crash_are_removed_at_the_next_open),
         FS_FIXTURE_TEST(orphans_are_removed_by_a_close),
         FS_FIXTURE_TEST(a_read_only_store_refuses_every_change),
+        FS_FIXTURE_TEST(changes_are_refused_and_taken_again),
+        FS_FIXTURE_TEST(what_was_unlinked_goes_when_changes_are_taken_again),
         FS_FIXTURE_TEST(space_is_not_missing_while_it_is_asked_for),
         FS_FIXTURE_TEST(a_full_disk_refuses_what_is_new_and_lets_go),
         FS_FIXTURE_TEST(r10_after_a_failed_sync_files_are_read_but_not_changed),

@@ -397,7 +397,7 @@ static void go_back_at_random(struct fs_play *play, struct past *pasts, size_t *
 {
     struct fs_fixture *fixture = play->fixture;
     struct told *told = calloc(1, sizeof *told);
-    const struct fs_notify notify = {tell_entry, tell_inode, told};
+    const struct fs_notify notify = {.entry = tell_entry, .inode = tell_inode, .context = told};
     const struct past *target = &pasts[seed_below(&play->random, *count)];
     struct cached cached[FS_PLAY_DIRECTORIES_MAX];
     struct past *before = &pasts[*count];

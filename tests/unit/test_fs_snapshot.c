@@ -667,7 +667,7 @@ static void the_other_directories_are_told_of_a_change(void **state)
 {
     struct fs_fixture *fixture = *state;
     struct told told = {0};
-    struct fs_notify notify = {told_entry, told_inode, &told};
+    struct fs_notify notify = {.entry = told_entry, .inode = told_inode, .context = &told};
     uint64_t outer, inner;
 
     fs_set_notify(fixture->fs, &notify);

@@ -44,9 +44,23 @@ static void escapes_are_undone(void **state)
 
     (void)state;
     assert_true(
-        parse("1 2 0:3 / /a\\040b\\134c\\011d\\04 ro - ext4 /dev/a\\012b rw", line, &mount));
+        parse("1 2 0:3 / /a\\040b\\134c\\011d\\04 rw - ext4 /dev/a\\012b ro", line, &mount));
     assert_string_equal(mount.mount_point, "/a b\\c\td\\04");
     assert_string_equal(mount.source, "/dev/a\nb");
+    assert_true(mount.read_only);
+}
+
+static void what_counts_is_the_filesystem_and_not_the_mount(void **state)
+{
+    struct mountinfo mount;
+    char line[256];
+
+    (void)state;
+    assert_true(parse("1 2 0:3 / /a ro,relatime - t s rw,user_id=0", line, &mount));
+    assert_false(mount.read_only);
+    assert_true(parse("1 2 0:3 / /a rw,relatime - t s ro,user_id=0\n", line, &mount));
+    assert_true(mount.read_only);
+    assert_true(parse("1 2 0:3 / /a rw,relatime - t s ro", line, &mount));
     assert_true(mount.read_only);
 }
 
@@ -56,7 +70,7 @@ static void an_option_that_begins_with_ro_is_not_read_only(void **state)
     char line[256];
 
     (void)state;
-    assert_true(parse("1 2 0:3 / /a root_x,rw - t s o", line, &mount));
+    assert_true(parse("1 2 0:3 / /a rw - t s root_x,rw", line, &mount));
     assert_false(mount.read_only);
 }
 
@@ -93,6 +107,8 @@ static void the_root_is_mounted_and_holds_what_nothing_else_holds(void **state)
     assert_int_equal(mountinfo_is_mounted(root.id), 1);
     assert_int_equal(mountinfo_is_mounted(UINT64_MAX), 0);
     assert_true(mountinfo_count_children(root.id) > 0); /* /proc at least */
+    assert_int_equal(mountinfo_is_writable(root.device_major, root.device_minor), !root.read_only);
+    assert_int_equal(mountinfo_is_writable(UINT32_MAX, 0), -ENOENT);
     mountinfo_free(&root);
     mountinfo_free(&holding);
 }
@@ -125,6 +141,7 @@ int main(void)
         cmocka_unit_test(every_field_is_read),
         cmocka_unit_test(escapes_are_undone),
         cmocka_unit_test(an_option_that_begins_with_ro_is_not_read_only),
+        cmocka_unit_test(what_counts_is_the_filesystem_and_not_the_mount),
         cmocka_unit_test(other_lines_are_refused),
         cmocka_unit_test(the_root_is_mounted_and_holds_what_nothing_else_holds),
         cmocka_unit_test(a_name_that_only_begins_alike_is_another_path),
