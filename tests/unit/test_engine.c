@@ -354,6 +354,8 @@ static void a_copied_checkpoint_directory_is_a_store(void **state)
     assert_int_equal(system(command), 0);
     options.path = path;
     assert_int_equal(engine_open(&options, &copy), 0);
+    assert_true(engine_is_read_only(copy) && engine_is_frozen(copy));
+    assert_int_equal(engine_set_read_only(copy, false), -EROFS);
     assert_true(engine_is_read_only(copy));
     expect(copy, 9, "carried");
     batch_put(&batch, slice_of_string("k"), slice_of_string("v"));

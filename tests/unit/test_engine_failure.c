@@ -157,6 +157,44 @@ static void after_a_cut_on_request_only_what_was_synced_is_there(void **state)
     assert_has(fixture->engine, written);
 }
 
+/* ---- opened for reading after it ---- */
+
+static uint64_t compactions(struct engine *engine)
+{
+    struct engine_statistics statistics;
+
+    engine_get_statistics(engine, &statistics);
+    return statistics.compactions;
+}
+
+static void nothing_is_compacted_while_changes_are_refused(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = open_on_fault_io(fixture);
+
+    /* Three tables, and a log that becomes the fourth: now they are to be merged. */
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_int_equal(put(fixture->engine, i), 0);
+        assert_int_equal(engine_flush(fixture->engine), 0);
+    }
+    assert_int_equal(put(fixture->engine, 3), 0);
+    assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
+    engine_cut(fixture->engine);
+    close_on_fault_io(fixture, fault, ERROR_LATCHED);
+    fixture->options.read_only = true;
+    engine_fixture_open(fixture);
+    assert_has(fixture->engine, 4);
+    pause_ms(300);
+    assert_int_equal(compactions(fixture->engine), 0);
+    assert_int_equal(engine_compact(fixture->engine), -EROFS);
+
+    assert_int_equal(engine_set_read_only(fixture->engine, false), 0);
+    for (unsigned i = 0; i < 6000 && compactions(fixture->engine) == 0; i++)
+        pause_ms(10);
+    assert_int_not_equal(compactions(fixture->engine), 0);
+    assert_has(fixture->engine, 4);
+}
+
 /* ---- a disk without room ---- */
 
 static unsigned count_segments(const struct engine_fixture *fixture)
@@ -210,6 +248,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_synced_is_tried_once_and_latches,
                                         engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(after_a_cut_on_request_only_what_was_synced_is_there,
+                                        engine_fixture_setup, engine_fixture_teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_compacted_while_changes_are_refused,
                                         engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(r24_what_waits_for_a_flush_is_bounded_and_so_is_its_log,
                                         engine_fixture_setup, engine_fixture_teardown),
