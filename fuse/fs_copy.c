@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 /* Extents a batch. */
-#define COPY_EXTENTS_MAX 4096
+#define COPY_EXTENTS_MAX 512
 
 /* Bytes a batch that could not be shared: they are written while the target is locked. */
 #define COPY_BYTES_MAX (UINT64_C(16) << 20)
@@ -112,26 +112,39 @@ static int copy_extents(struct copy *copy, struct engine_view *from_view, uint64
 
 /* The old map is cut before the puts take effect, but how far is known only after they were made:
  * so they are made aside. */
+static int copy_over(struct copy *copy, struct fs_change *change, struct engine_view *from_view,
+                     uint64_t from, uint64_t to, uint64_t *length, uint64_t *ret_mapped,
+                     uint64_t *ret_removed)
+{
+    struct batch puts = {.count = 0};
+    int result = copy_extents(copy, from_view, from, change->ino, to, length, &puts, ret_mapped);
+
+    if (result == 0)
+        result = fs_extent_punch(change->edit.view, change->ino, to, to + *length,
+                                 change->edit.batch, ret_removed);
+    if (result == 0)
+        batch_append(change->edit.batch, &puts);
+    batch_free(&puts);
+    return result;
+}
+
 static int copy_in(struct copy *copy, struct fs_change *change, struct engine_view *from_view,
                    uint64_t from, uint64_t to, uint64_t *length)
 {
     struct fs_inode *inode = &change->inode;
-    struct batch puts = {.count = 0};
-    uint64_t mapped = 0, removed = 0, end;
-    int result = copy_extents(copy, from_view, from, change->ino, to, length, &puts, &mapped);
+    uint64_t mapped = 0, removed = 0;
+    int result;
 
-    end = to + *length;
-    if (result == 0 && to < inode->size_bytes)
-        result =
-            fs_extent_punch(change->edit.view, change->ino, to, end, change->edit.batch, &removed);
-    if (result == 0)
-        batch_append(change->edit.batch, &puts);
-    batch_free(&puts);
+    if (to < inode->size_bytes)
+        result = copy_over(copy, change, from_view, from, to, length, &mapped, &removed);
+    else
+        result = copy_extents(copy, from_view, from, change->ino, to, length, change->edit.batch,
+                              &mapped);
     if (result < 0)
         return result;
     inode->allocated_bytes += mapped - removed;
-    if (inode->size_bytes < end)
-        inode->size_bytes = end;
+    if (inode->size_bytes < to + *length)
+        inode->size_bytes = to + *length;
     return fs_change_commit(change, false);
 }
 

@@ -2,7 +2,8 @@
 /*
  * arena.h - memory that is freed all at once
  *
- * Allocations are 8-byte aligned and live until arena_free(). Blocks grow from 64 KiB to 1 MiB.
+ * Allocations are 8-byte aligned and live until arena_free(). Blocks grow from 64 KiB to 2 MiB;
+ * up to 16 MiB of the largest are kept for the next arena of the process.
  * Threads: allocation by one thread at a time (the owner's lock); reading is free.
  */
 #ifndef VARVE_ENGINE_BASE_ARENA_H
