@@ -552,7 +552,7 @@ static void a_copy_within_a_file_must_not_overlap(void **state)
 
 static void a_copy_of_very_many_extents_is_several_batches(void **state)
 {
-    enum { PIECES = 5000 };
+    enum { PIECES = 5000, BATCH = 512 };
     struct fs_fixture *fixture = *state;
     uint64_t from = fs_fixture_file(fixture, FS_ROOT, "from");
     uint64_t to = fs_fixture_file(fixture, FS_ROOT, "to");
@@ -564,7 +564,7 @@ static void a_copy_of_very_many_extents_is_several_batches(void **state)
     assert_int_equal(fs_copy_range(fixture->fs, from, 0, 0, to, 0, PIECES * 1000),
                      (PIECES - 1) * 1000 + 10);
     engine_get_statistics(fixture->engine, &after);
-    assert_int_equal(after.batches - before.batches, 2);
+    assert_int_equal(after.batches - before.batches, (PIECES + BATCH - 1) / BATCH);
     assert_int_equal(map_of(fixture, to).extents, map_of(fixture, from).extents);
     for (unsigned i = 0; i < PIECES; i += 7)
         expect_bytes(fixture, to, 10, (uint64_t)i * 1000, i);
