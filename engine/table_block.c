@@ -179,13 +179,11 @@ static const uint8_t *get_varint32(const uint8_t *from, const uint8_t *end, uint
     return from;
 }
 
-/* Decode the entry at `from`; false when it does not fit into [from, end) or is nonsense. */
+/* Decode the entry at `from`, which is below `end`; false when it does not fit or is nonsense. */
 static bool head_decode(const uint8_t *from, const uint8_t *end, struct entry_head *head)
 {
     uint8_t kind;
 
-    if (from >= end)
-        return false;
     head->tag = *from++;
     kind = head->tag & (uint8_t)~TABLE_RESTART_FLAG;
     if (kind < RECORD_VALUE || kind > RECORD_DELETE)

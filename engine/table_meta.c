@@ -139,6 +139,12 @@ static bool take_varint(struct slice *from, uint64_t *ret_value)
     return true;
 }
 
+static bool take_use(struct slice *from, uint64_t *ret_difference, struct table_blob_use *ret_use)
+{
+    return take_varint(from, ret_difference) && take_varint(from, &ret_use->references) &&
+           take_varint(from, &ret_use->bytes);
+}
+
 static int take_key(struct slice *from, struct buffer *ret_key)
 {
     const uint8_t *at = take(from, 2);
@@ -173,8 +179,7 @@ static int take_uses(struct slice *from, struct table_meta *meta)
         struct table_blob_use *use = &meta->uses[i];
         uint64_t difference;
 
-        if (!take_varint(from, &difference) || !take_varint(from, &use->references) ||
-            !take_varint(from, &use->bytes))
+        if (!take_use(from, &difference, use))
             return ERROR_CORRUPT;
         if ((i > 0 && difference == 0) || id + difference < id)
             return ERROR_CORRUPT;

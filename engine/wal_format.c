@@ -159,8 +159,8 @@ static bool group_header_is_sound(const struct wal_group_header *header)
         return false;
     if (header->previous_segment >= header->segment)
         return false;
-    return header->first_sequence > 0 && header->last_sequence < UINT64_MAX &&
-           header->last_sequence + 1 >= header->first_sequence;
+    /* A sum that wraps is 0, and below the first. */
+    return header->first_sequence > 0 && header->last_sequence + 1 >= header->first_sequence;
 }
 
 bool wal_group_header_decode(const uint8_t from[WAL_GROUP_HEADER_SIZE], uint64_t seed,
