@@ -92,10 +92,6 @@ int manifest_table_decode(struct slice *from, struct manifest_table *ret_table)
     error = table_meta_decode(&reader.left, &table.meta);
     if (error != 0)
         return error;
-    if (table.meta.identity.kind != CHUNK_TABLE) {
-        table_meta_free(&table.meta);
-        return ERROR_CORRUPT;
-    }
     *from = reader.left;
     *ret_table = table;
     return 0;
