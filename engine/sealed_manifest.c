@@ -16,6 +16,7 @@
 #include "engine/base/checksum.h"
 #include "engine/base/endian.h"
 #include "engine/base/error.h"
+#include "engine/base/invariant.h"
 #include "engine/base/log.h"
 #include "engine/fields.h"
 #include "engine/manifest_codec.h"
@@ -298,8 +299,7 @@ int sealed_manifest_decode(struct slice from, struct sealed_manifest *ret_manife
         return error;
     reader = field_reader_of(slice_of(from.data, from.size - CHECKSUM_SIZE));
     take_header(&reader, &manifest, &counts, &flags);
-    if (reader.failed)
-        return ERROR_CORRUPT;
+    invariant(!reader.failed); /* there is SEALED_SIZE_MIN */
     if (flags != 0) /* something that this program would have to know about */
         return ERROR_VERSION_NEWER;
     error = take_strings(&reader, &manifest, &counts);
@@ -435,8 +435,6 @@ static int manifest_compare(struct slice bytes, const struct current *current)
 
     if (bytes.size < current->manifest_size_bytes)
         return ERROR_TRUNCATED;
-    if (bytes.size > current->manifest_size_bytes)
-        return ERROR_CORRUPT;
     hash = hash_of(bytes, &error);
     if (error != 0)
         return error;
