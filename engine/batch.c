@@ -165,7 +165,7 @@ int batch_next(struct slice bytes, size_t *cursor, struct record *ret_record)
 
     record.kind = (enum record_kind)from[0]; /* which value_is_valid() knows, or not */
     from = get_bytes(from + 1, end, RECORD_KEY_SIZE_MAX, &record.key);
-    if (from == NULL || record.key.size == 0)
+    if (record.key.size == 0) /* or there is none */
         return ERROR_CORRUPT;
     if (record.kind != RECORD_DELETE) {
         from = get_bytes(from, end, RECORD_VALUE_SIZE_MAX, &record.value);

@@ -490,12 +490,11 @@ int blob_reader_verify(struct blob_reader *reader, const struct chunk_identity *
     uint64_t content_size;
     int error;
 
-    if (identity->file_size_bytes < CHUNK_HEADER_SIZE + CHUNK_TRAILER_SIZE)
-        return ERROR_CORRUPT;
-    content_size = identity->file_size_bytes - CHUNK_TRAILER_SIZE;
     error = blob_files_open(reader->options.io, reader->options.chunk_directory, identity, &file);
     if (error < 0)
         return error; /* logged there */
+    /* It has that size, and a header: the difference does not wrap. */
+    content_size = identity->file_size_bytes - CHUNK_TRAILER_SIZE;
     chunk_name(name, identity);
     error = chunk_hash_file(reader->options.io, reader->options.chunk_directory, name, content_size,
                             &hash);

@@ -36,8 +36,9 @@ uint32_t blob_ref_block_count(const struct blob_ref *ref)
 /* Everything that the fixed fields must satisfy among themselves. */
 static bool header_is_valid(const struct blob_ref *ref)
 {
-    if (ref->raw_size < 1 || ref->raw_size > BLOB_FRAME_SIZE_MAX)
+    if (ref->raw_size > BLOB_FRAME_SIZE_MAX)
         return false;
+    /* Nothing is a slice of a frame without bytes. */
     if (ref->length < 1 || ref->length > ref->raw_size || ref->skip > ref->raw_size - ref->length)
         return false;
     /* The end of the frame must be a file offset. */
@@ -89,9 +90,7 @@ int blob_ref_decode(struct slice from, struct blob_ref *ret_ref)
     struct blob_ref ref;
     const uint8_t *checksums;
 
-    if (from.size < BLOB_REF_HEADER_SIZE || from.size > BLOB_REF_SIZE_MAX)
-        return ERROR_CORRUPT;
-    if (from.data[FIELD_CODEC] != CODEC_NONE && from.data[FIELD_CODEC] != CODEC_ZSTD)
+    if (from.size < BLOB_REF_HEADER_SIZE)
         return ERROR_CORRUPT;
 
     ref.chunk_id = get_le64(from.data + FIELD_CHUNK_ID);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "engine/base/endian.h"
 #include "engine/base/error.h"
 #include "tests/lib/seed.h"
 
@@ -350,6 +351,21 @@ static void malformed_records_are_refused(void **state)
     }
 }
 
+static void the_end_of_a_range_is_no_longer_than_a_key(void **state)
+{
+    (void)state;
+    for (size_t size = RECORD_KEY_SIZE_MAX; size <= RECORD_KEY_SIZE_MAX + 1; size++) {
+        uint8_t bytes[3 + 2 + RECORD_KEY_SIZE_MAX + 1] = {RECORD_DELETE_RANGE, 1, 'k'};
+        uint8_t *end = put_varint(bytes + 3, size);
+        int result;
+
+        memset(end, 'l', size);
+        assert_int_equal(walk_exact(bytes, (size_t)(end - bytes) + size, &result),
+                         size == RECORD_KEY_SIZE_MAX);
+        assert_int_equal(result, size == RECORD_KEY_SIZE_MAX ? 0 : ERROR_CORRUPT);
+    }
+}
+
 static void a_cursor_behind_the_end_is_refused(void **state)
 {
     struct record record = {0};
@@ -372,6 +388,7 @@ int main(void)
         cmocka_unit_test(damaged_bytes_never_lead_outside),
         cmocka_unit_test(random_bytes_never_lead_outside),
         cmocka_unit_test(malformed_records_are_refused),
+        cmocka_unit_test(the_end_of_a_range_is_no_longer_than_a_key),
         cmocka_unit_test(a_cursor_behind_the_end_is_refused),
     };
 

@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -513,6 +516,25 @@ static void missing_short_swapped_and_newer_chunks_are_typed_errors(void **state
     fixture_close(&fixture);
 }
 
+static void a_chunk_cut_while_it_is_open_is_truncated(void **state)
+{
+    char name[CHUNK_NAME_SIZE], *path;
+    struct fixture fixture;
+
+    (void)state;
+    fixture_open(&fixture, IO_BACKEND_SYNC, 64 * BLOB_MEBIBYTE, 0, 0, 8);
+    append(&fixture, 50000);
+    seal(&fixture);
+    assert_int_equal(read_frame(&fixture, 0), 0);
+    chunk_name(name, &fixture.identities[0]);
+    path = test_path(fixture.blobs.disk.path, name);
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(truncate(path, (off_t)fixture.refs[0].position + 100), 0);
+    assert_int_equal(read_frame(&fixture, 0), ERROR_TRUNCATED);
+    free(path);
+    fixture_close(&fixture);
+}
+
 static void verifying_notices_every_flipped_bit(void **state)
 {
     uint64_t random = seed_start("verifying_notices_every_flipped_bit");
@@ -616,6 +638,7 @@ int main(void)
         cmocka_unit_test(every_flipped_bit_is_noticed),
         cmocka_unit_test(damage_elsewhere_does_not_spoil_a_block),
         cmocka_unit_test(missing_short_swapped_and_newer_chunks_are_typed_errors),
+        cmocka_unit_test(a_chunk_cut_while_it_is_open_is_truncated),
         cmocka_unit_test(verifying_notices_every_flipped_bit),
         cmocka_unit_test(a_failed_read_is_reported),
         cmocka_unit_test(reads_and_drops_go_on_together),

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "engine/base/checksum.h"
+#include "engine/base/endian.h"
 #include "engine/base/error.h"
 #include "engine/blob_writer.h"
 #include "tests/lib/blob_fixture.h"
@@ -313,6 +315,11 @@ static void a_sealed_chunk_that_is_too_short_or_damaged_is_refused(void **state)
     file[size - 50] ^= 1;
     test_file_write(path, file, size);
     assert_int_equal(recover(&crashed, &again), ERROR_CORRUPT);
+    file[size - 50] ^= 1;
+    file[size - CHUNK_TRAILER_SIZE + 16] ^= 1; /* the trailer of another store, which is whole */
+    put_le64(file + size - 8, checksum64(file + size - CHUNK_TRAILER_SIZE, CHUNK_TRAILER_SIZE - 8));
+    test_file_write(path, file, size);
+    assert_int_equal(recover(&crashed, &again), ERROR_FOREIGN);
     test_file_write(path, file, 100);
     assert_int_equal(recover(&crashed, &again), ERROR_TRUNCATED);
     free(file);

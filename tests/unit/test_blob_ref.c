@@ -179,6 +179,23 @@ static void every_other_length_of_the_bytes_is_refused(void **state)
     }
 }
 
+static void a_chunk_id_comes_from_bytes_that_could_be_a_reference(void **state)
+{
+    struct blob_ref ref = plain_ref(20000, 5000, 9000);
+    uint8_t encoded[BLOB_REF_SIZE_MAX + 1] = {0};
+    uint64_t id = 0;
+
+    (void)state;
+    blob_ref_encode(&ref, encoded);
+    for (size_t size = 0; size <= BLOB_REF_SIZE_MAX + 1; size++) {
+        bool is_possible = size >= BLOB_REF_HEADER_SIZE && size <= BLOB_REF_SIZE_MAX;
+
+        assert_int_equal(blob_ref_decode_chunk_id(slice_of(encoded, size), &id),
+                         is_possible ? 0 : ERROR_CORRUPT);
+    }
+    assert_int_equal(id, ref.chunk_id);
+}
+
 /* Refused, and the result untouched. */
 static void assert_refused(const uint8_t *encoded, size_t size)
 {
@@ -338,6 +355,7 @@ int main(void)
         cmocka_unit_test(any_reference_survives_encoding),
         cmocka_unit_test(the_largest_reference_fits_the_bound),
         cmocka_unit_test(every_other_length_of_the_bytes_is_refused),
+        cmocka_unit_test(a_chunk_id_comes_from_bytes_that_could_be_a_reference),
         cmocka_unit_test(fields_that_contradict_each_other_are_refused),
         cmocka_unit_test(an_unknown_codec_is_refused),
         cmocka_unit_test(a_position_that_ends_behind_any_file_is_refused),

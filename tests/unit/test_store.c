@@ -294,6 +294,28 @@ static void r40_another_version_of_format_is_refused_as_such(void **state)
     assert_int_equal(store_format_decode(bytes, &back), ERROR_VERSION_OLDER);
 }
 
+static void a_format_with_an_unknown_flag_or_without_a_chunk_size_is_refused(void **state)
+{
+    struct store_format back, format = options;
+    uint8_t bytes[STORE_FORMAT_SIZE];
+
+    (void)state;
+    format.flags = STORE_FORMAT_FOREIGN_CHUNKS;
+    store_format_encode(&format, bytes);
+    assert_int_equal(store_format_decode(bytes, &back), 0);
+    for (unsigned bit = 0; bit < 32; bit++) {
+        format.flags = STORE_FORMAT_FOREIGN_CHUNKS | UINT32_C(1) << bit;
+        if (format.flags == STORE_FORMAT_FOREIGN_CHUNKS)
+            continue;
+        store_format_encode(&format, bytes);
+        assert_int_equal(store_format_decode(bytes, &back), ERROR_VERSION_NEWER);
+    }
+    format = options;
+    format.chunk_size_bytes = 0;
+    store_format_encode(&format, bytes);
+    assert_int_equal(store_format_decode(bytes, &back), ERROR_CORRUPT);
+}
+
 static void r40_a_store_of_a_newer_version_is_not_taken_for_an_empty_one(void **state)
 {
     struct fixture fixture;
@@ -665,6 +687,7 @@ int main(void)
         cmocka_unit_test(a_format_comes_back_as_it_was_encoded),
         cmocka_unit_test(r39_a_flipped_bit_anywhere_in_format_is_rejected),
         cmocka_unit_test(r40_another_version_of_format_is_refused_as_such),
+        cmocka_unit_test(a_format_with_an_unknown_flag_or_without_a_chunk_size_is_refused),
         cmocka_unit_test(r40_a_store_of_a_newer_version_is_not_taken_for_an_empty_one),
         cmocka_unit_test(r57_format_of_any_other_length_is_refused),
         cmocka_unit_test(missing_empty_and_foreign_directories_are_no_stores),
