@@ -112,8 +112,9 @@ static int parse_footer(const struct table_reader *reader, const uint8_t *footer
         placement->raw_size = get_le64(entry + 16);
         if (i == 0)
             expected = placement->position;
-        if (placement->position != expected || placement->position < CHUNK_HEADER_SIZE ||
-            placement->position > at || placement->stored_size > at - placement->position)
+        /* Where the first one is to begin, the index knows. */
+        if (placement->position != expected || placement->position > at ||
+            placement->stored_size > at - placement->position)
             return ERROR_CORRUPT;
         expected = placement->position + placement->stored_size + TABLE_SECTION_TRAILER_SIZE;
     }
