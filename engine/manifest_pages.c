@@ -242,7 +242,7 @@ static int take_leaf_node(struct pages *pages, uint64_t page, const struct node 
 static int walk(struct pages *pages, uint64_t number, unsigned depth)
 {
     const uint8_t *page;
-    size_t lower, upper, count, used = 0;
+    size_t lower, upper, count_min, used = 0;
     bool is_leaf = depth == 1;
     int error = open_page(pages, number, &page);
 
@@ -250,17 +250,17 @@ static int walk(struct pages *pages, uint64_t number, unsigned depth)
         return error;
     lower = get_le16(page + 12);
     upper = get_le16(page + 14);
-    if (get_le16(page + 10) != (is_leaf ? PAGE_LEAF : PAGE_BRANCH) || lower < PAGE_HEADER ||
-        lower % 2 != 0 || lower > upper || upper > pages->page_size)
+    count_min = is_leaf ? 1 : 2;
+    if (get_le16(page + 10) != (is_leaf ? PAGE_LEAF : PAGE_BRANCH) || lower % 2 != 0 ||
+        lower > upper) /* which nodes lie behind, and so inside of the page */
         return damaged(pages, number, "its header is malformed");
-    count = (lower - PAGE_HEADER) / 2;
+    if (lower < PAGE_HEADER + 2 * count_min)
+        return damaged(pages, number, "has too few nodes");
     if (is_leaf)
         pages->found.leaves++;
     else
         pages->found.branches++;
-    if (count < (is_leaf ? 1 : 2))
-        return damaged(pages, number, "has too few nodes");
-    for (size_t i = 0; error == 0 && i < count; i++) {
+    for (size_t i = 0; error == 0 && i < (lower - PAGE_HEADER) / 2; i++) {
         struct node node;
 
         if (!read_node(pages, page, i, is_leaf, &node))
