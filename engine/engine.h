@@ -184,6 +184,7 @@ int engine_diff_next(struct engine_diff *diff, struct engine_difference *ret_dif
 
 struct engine_diff_statistics {
     uint64_t tables_shared, tables_read; /* passed over; in one view only */
+    uint64_t blocks_shared;              /* of the latter's blocks, in both: passed over as well */
     uint64_t records_read, lookups;
 };
 void engine_diff_get_statistics(const struct engine_diff *diff, struct engine_diff_statistics *ret);

@@ -4,7 +4,8 @@
  *
  * Why only some keys need a look: what a view shows at a key depends on the records and tombstones
  * of that key alone, and the newest number wins wherever it lies. A table that both views have
- * gives both the same, at any level. So the views can differ only at a key for which the rest - the
+ * gives both the same, at any level; so does a block of records that is the same byte for byte in
+ * tables that one of them has. So the views can differ only at a key for which the rest - the
  * tables and memtables that only one of them has - says different things:
  *   - the newest record of the key in the rest of one is not the newest in the rest of the other
  *     (most often both are one record that compaction has moved): such keys are looked up in full;
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 
 #include "engine/engine_internal.h"
+#include "engine/shared_blocks.h"
 
 /* A stretch of keys under one tombstone number. */
 struct fragment {
@@ -26,6 +28,9 @@ struct fragment {
 /* One of the two views. */
 struct diff_side {
     struct engine_view *view;
+    struct version_table **own; /* the tables that only this side has, by level */
+    uint8_t **passed;           /* of each: the blocks that the other side has as well */
+    size_t own_count, level_ends[VERSION_LEVELS];
     struct merge_iterator *rest;       /* records of what only this side has */
     struct merge_iterator *tombstones; /* the same sources, for tombstones */
     int at_rest;                       /* 1: at a record, 0: at the end */
@@ -90,42 +95,74 @@ static bool has_table(struct version_table *const *tables, size_t count,
            (*found)->meta.identity.hash.high == table->meta.identity.hash.high;
 }
 
-/* The tables of a level that the other side does not have, in order. */
-static size_t own_tables(const struct version *version, uint32_t level,
-                         struct version_table *const *other, size_t other_count,
-                         struct version_table **ret_tables)
+/* The tables that the other side does not have. */
+static int find_own_tables(struct diff_side *side, struct version_table *const *other,
+                           size_t other_count)
 {
+    const struct version *version = side->view->version;
     size_t count = 0;
 
-    for (size_t i = 0; i < version->counts[level]; i++)
-        if (!has_table(other, other_count, version->levels[level][i]))
-            ret_tables[count++] = version->levels[level][i];
-    return count;
+    for (uint32_t level = 0; level < VERSION_LEVELS; level++)
+        count += version->counts[level];
+    side->own = calloc(count + 1, sizeof(struct version_table *));
+    side->passed = calloc(count + 1, sizeof(uint8_t *));
+    if (side->own == NULL || side->passed == NULL)
+        return -ENOMEM;
+    for (uint32_t level = 0; level < VERSION_LEVELS; level++) {
+        for (size_t i = 0; i < version->counts[level]; i++)
+            if (!has_table(other, other_count, version->levels[level][i]))
+                side->own[side->own_count++] = version->levels[level][i];
+        side->level_ends[level] = side->own_count;
+    }
+    return 0;
 }
 
-static int add_sources(struct merge_iterator *merge, struct engine_view *view,
-                       struct version_table *const *other, size_t other_count,
-                       struct version_table **scratch)
+/* Those of a level below L0. */
+static struct shared_run own_run(const struct diff_side *side, uint32_t level)
 {
-    const struct version *version = view->version;
-    size_t memtables = view->super != NULL ? view->super->memtable_count : 0, count;
+    size_t start = side->level_ends[level - 1];
+
+    return (struct shared_run){
+        .tables = side->own + start,
+        .count = side->level_ends[level] - start,
+        .passed = side->passed + start,
+    };
+}
+
+/* Blocks that a merge has carried over, most often to the level it wrote to. */
+static int find_shared_blocks(struct engine_diff *diff)
+{
+    int result = 0;
+
+    for (uint32_t level = 1; result == 0 && level < VERSION_LEVELS; level++)
+        for (uint32_t other = 1; result == 0 && other < VERSION_LEVELS; other++) {
+            const struct shared_run before = own_run(&diff->before, level);
+            const struct shared_run after = own_run(&diff->after, other);
+
+            result = shared_blocks_find(&before, &after, &diff->statistics.blocks_shared);
+        }
+    return result;
+}
+
+static int add_sources(struct merge_iterator *merge, const struct diff_side *side)
+{
+    const struct engine_view *view = side->view;
+    size_t memtables = view->super != NULL ? view->super->memtable_count : 0;
     int result = 0;
 
     for (size_t i = 0; result == 0 && i < memtables; i++)
         result = merge_iterator_add_memtable(merge, view->super->memtables[i], view->sequence);
-    count = own_tables(version, 0, other, other_count, scratch);
-    for (size_t i = 0; result == 0 && i < count; i++)
-        result = merge_iterator_add_table(merge, scratch[i], false);
+    for (size_t i = 0; result == 0 && i < side->level_ends[0]; i++)
+        result = merge_iterator_add_table(merge, side->own[i], false);
     for (uint32_t level = 1; result == 0 && level < VERSION_LEVELS; level++) {
-        count = own_tables(version, level, other, other_count, scratch);
-        result = merge_iterator_add_level(merge, scratch, count, false);
+        const struct shared_run run = own_run(side, level);
+
+        result = merge_iterator_add_level_without(merge, run.tables, run.count, false, run.passed);
     }
     return result;
 }
 
-/* `mine` is a place for as many tables as the view has. */
-static int side_open(struct diff_side *side, struct version_table *const *other, size_t other_count,
-                     struct version_table **scratch)
+static int side_open(struct diff_side *side)
 {
     int result;
 
@@ -133,9 +170,9 @@ static int side_open(struct diff_side *side, struct version_table *const *other,
     side->tombstones = merge_iterator_new(MERGE_COMPACT);
     if (side->rest == NULL || side->tombstones == NULL)
         return -ENOMEM;
-    result = add_sources(side->rest, side->view, other, other_count, scratch);
+    result = add_sources(side->rest, side);
     if (result == 0)
-        result = add_sources(side->tombstones, side->view, other, other_count, scratch);
+        result = add_sources(side->tombstones, side);
     return result;
 }
 
@@ -143,6 +180,10 @@ static void side_close(struct diff_side *side)
 {
     merge_iterator_free(side->rest);
     merge_iterator_free(side->tombstones);
+    for (size_t i = 0; i < side->own_count; i++)
+        free(side->passed[i]);
+    free(side->passed);
+    free(side->own);
     engine_iterator_free(side->all);
     buffer_free(&side->fragment.start);
     buffer_free(&side->fragment.end);
@@ -163,25 +204,26 @@ static void count_tables(struct engine_diff *diff, struct version_table *const *
 
 static int diff_open(struct engine_diff *diff)
 {
-    struct version_table **before = NULL, **after = NULL, **scratch = NULL;
+    struct version_table **before = NULL, **after = NULL;
     size_t before_count, after_count;
     int result = tables_by_id(diff->before.view->version, &before, &before_count);
 
     if (result == 0)
         result = tables_by_id(diff->after.view->version, &after, &after_count);
     if (result == 0) {
-        scratch = calloc(before_count + after_count + 1, sizeof(struct version_table *));
-        result = scratch != NULL ? 0 : -ENOMEM;
-    }
-    if (result == 0) {
         count_tables(diff, before, before_count, after, after_count);
-        result = side_open(&diff->before, after, after_count, scratch);
+        result = find_own_tables(&diff->before, after, after_count);
     }
     if (result == 0)
-        result = side_open(&diff->after, before, before_count, scratch);
+        result = find_own_tables(&diff->after, before, before_count);
+    if (result == 0)
+        result = find_shared_blocks(diff);
+    if (result == 0)
+        result = side_open(&diff->before);
+    if (result == 0)
+        result = side_open(&diff->after);
     free(before);
     free(after);
-    free(scratch);
     return result;
 }
 

@@ -97,6 +97,13 @@ int merge_iterator_add_memtable(struct merge_iterator *iterator, struct memtable
 int merge_iterator_add_level(struct merge_iterator *iterator, struct version_table *const *tables,
                              size_t count, bool fill_cache)
 {
+    return merge_iterator_add_level_without(iterator, tables, count, fill_cache, NULL);
+}
+
+int merge_iterator_add_level_without(struct merge_iterator *iterator,
+                                     struct version_table *const *tables, size_t count,
+                                     bool fill_cache, uint8_t *const *passed)
+{
     struct merge_input *input;
     int error;
 
@@ -110,6 +117,7 @@ int merge_iterator_add_level(struct merge_iterator *iterator, struct version_tab
     error = merge_source_init_tables(&input->source, tables, count, fill_cache);
     if (error < 0)
         return error;
+    input->source.passed = passed;
     iterator->input_count++;
     return 0;
 }

@@ -31,6 +31,12 @@ int merge_iterator_add_table(struct merge_iterator *iterator, struct version_tab
 int merge_iterator_add_level(struct merge_iterator *iterator, struct version_table *const *tables,
                              size_t count, bool fill_cache);
 
+/* The same without the data blocks that `passed` has bits of for each table (table_iterator_set_passed());
+ * it outlives the iterator, and its tombstones count nonetheless. */
+int merge_iterator_add_level_without(struct merge_iterator *iterator,
+                                     struct version_table *const *tables, size_t count,
+                                     bool fill_cache, uint8_t *const *passed);
+
 /* 1: at a record; 0: end; negative: error (a table's, already logged). */
 int merge_iterator_seek(struct merge_iterator *iterator, struct slice key);
 int merge_iterator_next(struct merge_iterator *iterator);

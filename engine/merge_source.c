@@ -92,6 +92,8 @@ static int open_iterator(struct merge_source *source)
     if (source->iterator == NULL)
         return -ENOMEM;
     table_iterator_set_fill_cache(source->iterator, source->fill_cache);
+    if (source->passed != NULL)
+        table_iterator_set_passed(source->iterator, source->passed[source->table]);
     source->iterator_table = source->table;
     return 0;
 }

@@ -29,6 +29,7 @@ struct merge_source {
     struct table_iterator *iterator; /* of tables[iterator_table] */
     size_t iterator_table;
     bool fill_cache;
+    uint8_t *const *passed; /* of each table the blocks to pass over, or NULL; borrowed */
     struct record promise;
 };
 

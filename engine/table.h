@@ -36,7 +36,7 @@ struct table_meta {
     uint64_t tombstones; /* range tombstone fragments */
     uint64_t smallest_sequence, largest_sequence;
     struct buffer smallest; /* lowest key, or start of a tombstone */
-    struct buffer largest;  /* highest key, or (exclusive) end of a tombstone, whichever is higher */
+    struct buffer largest; /* highest key, or (exclusive) end of a tombstone, whichever is higher */
     struct table_blob_use *uses; /* sorted by chunk id */
     size_t use_count;
 };
@@ -58,8 +58,8 @@ struct table_writer_options {
     struct io_file *temporary_directory; /* tmp/ of the store: the file is born here */
     struct io_file *chunk_directory;     /* chunks/: it is renamed to here when sealed */
     const uint8_t *store_uuid;
-    uint64_t id;            /* never used before */
-    int compression_level;  /* zstd; 0: no compression */
+    uint64_t id;           /* never used before */
+    int compression_level; /* zstd; 0: no compression */
 };
 
 int table_writer_new(const struct table_writer_options *options, struct table_writer **ret_writer);
@@ -126,6 +126,8 @@ struct table_iterator *table_iterator_new(struct table_reader *reader); /* NULL:
 void table_iterator_free(struct table_iterator *iterator);              /* accepts NULL */
 /* When false, blocks are neither looked up nor kept in the cache (compaction). Default true. */
 void table_iterator_set_fill_cache(struct table_iterator *iterator, bool fill_cache);
+/* Pass over the data blocks whose bit is set (block n: bit n % 8 of byte n / 8). Borrowed; NULL: none. */
+void table_iterator_set_passed(struct table_iterator *iterator, const uint8_t *passed);
 /* 1: at the first record with a key >= `key`; 0: the end; negative: error. */
 int table_iterator_seek(struct table_iterator *iterator, struct slice key);
 int table_iterator_next(struct table_iterator *iterator);

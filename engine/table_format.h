@@ -74,7 +74,13 @@ enum table_section_kind {
 
 #define TABLE_SECTION_TRAILER_SIZE 9 /* tag, checksum */
 
-#define TABLE_BLOCK_SIZE       8192 /* a data block is closed once it reaches this */
+/* Where data blocks end depends on the keys: so that what a merge leaves as it was is in the same
+ * blocks again, whatever changed before it, and two tables can be compared block by block
+ * (table_shared.h). From the minimum on a block ends before a record whose key's hash is below the
+ * share that the record has of TABLE_BLOCK_STEP; it ends in any case before it would pass the size. */
+#define TABLE_BLOCK_SIZE       12288
+#define TABLE_BLOCK_SIZE_MIN   7168
+#define TABLE_BLOCK_STEP       1024
 #define TABLE_RESTART_INTERVAL 16
 #define TABLE_RESTART_FLAG     0x80
 #define TABLE_ENTRY_HEADER_MAX (1 + 4 * VARINT_SIZE_MAX)

@@ -22,6 +22,7 @@
 struct table_iterator {
     struct table_reader *reader;
     bool fill_cache;
+    const uint8_t *passed; /* bits of blocks to pass over, or NULL */
     bool at_record;
     int error; /* of the last call; stays until the next seek */
 
@@ -63,6 +64,24 @@ void table_iterator_set_fill_cache(struct table_iterator *iterator, bool fill_ca
     iterator->fill_cache = fill_cache;
 }
 
+void table_iterator_set_passed(struct table_iterator *iterator, const uint8_t *passed)
+{
+    iterator->passed = passed;
+}
+
+static bool is_passed(const struct table_iterator *iterator, size_t index)
+{
+    return iterator->passed && (iterator->passed[index / 8] >> index % 8 & 1) != 0;
+}
+
+/* The first block from `index` on that the walk enters; the number of blocks if there is none. */
+static size_t enterable(const struct table_iterator *iterator, size_t index)
+{
+    while (index < iterator->reader->index.count && is_passed(iterator, index))
+        index++;
+    return index;
+}
+
 /* Read block `index` and as many behind it as the walk deserves. */
 static int read_span(struct table_iterator *iterator, size_t index)
 {
@@ -72,7 +91,8 @@ static int read_span(struct table_iterator *iterator, size_t index)
     size_t size;
     int error;
 
-    while (end < blocks->count && blocks->positions[end + 1] - begin <= iterator->span_wanted)
+    while (end < blocks->count && !is_passed(iterator, end) &&
+           blocks->positions[end + 1] - begin <= iterator->span_wanted)
         end++;
     size = (size_t)(blocks->positions[end] - begin);
     iterator->span_first = iterator->span_end = 0;
@@ -207,9 +227,11 @@ static bool begins_at(const struct table_iterator *iterator, size_t index)
 /* Take the cursor's result for ours; at the end of a block go on in the next one. */
 static int settle(struct table_iterator *iterator, int result)
 {
-    while (result == 0 && iterator->block_index + 1 < iterator->reader->index.count) {
-        size_t next = iterator->block_index + 1;
+    while (result == 0) {
+        size_t next = enterable(iterator, iterator->block_index + 1);
 
+        if (next == iterator->reader->index.count)
+            break;
         if (next >= iterator->span_end)
             grow_span(iterator);
         if (!ends_below(iterator, next)) {
@@ -238,7 +260,9 @@ int table_iterator_seek(struct table_iterator *iterator, struct slice key)
     iterator->error = 0;
     if (blocks->count == 0)
         return 0;
-    index = table_index_find(blocks, key);
+    index = enterable(iterator, table_index_find(blocks, key));
+    if (index == blocks->count)
+        return 0;
     iterator->span_wanted = iterator->fill_cache ? 0 : SPAN_SIZE_LONG;
     result = enter_block(iterator, index);
     if (result < 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table_reader_internal.h - what table_reader.c and table_iterator.c share
+ * table_reader_internal.h - what table_reader.c, table_iterator.c and shared_blocks.c share
  */
 #ifndef VARVE_ENGINE_TABLE_READER_INTERNAL_H
 #define VARVE_ENGINE_TABLE_READER_INTERNAL_H

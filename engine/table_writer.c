@@ -322,19 +322,26 @@ static int begin_block(struct table_writer *writer, struct slice first_key)
     return buffer_assign(&writer->first_key, first_key.data, first_key.size);
 }
 
-static int add_hash(struct table_writer *writer, struct slice key)
+/* Does the present block end before this record? See TABLE_BLOCK_SIZE. */
+static bool ends_block(const struct table_writer *writer, const struct record *record,
+                       uint64_t key_hash)
 {
-    uint64_t hash = table_filter_hash(key);
+    const uint64_t size = record->key.size + record->value.size;
 
-    return buffer_append(&writer->hashes, &hash, sizeof hash);
+    if (writer->block.count == 0)
+        return false;
+    if (table_block_builder_size_with(&writer->block, record) > TABLE_BLOCK_SIZE)
+        return true;
+    return table_block_builder_size(&writer->block) >= TABLE_BLOCK_SIZE_MIN &&
+           (key_hash & UINT32_MAX) < size * (((uint64_t)UINT32_MAX + 1) / TABLE_BLOCK_STEP);
 }
 
 static int add_record(struct table_writer *writer, const struct record *record)
 {
+    uint64_t key_hash = table_filter_hash(record->key);
     int error = 0;
 
-    if (writer->block.count > 0 &&
-        table_block_builder_size_with(&writer->block, record) > TABLE_BLOCK_SIZE)
+    if (ends_block(writer, record, key_hash))
         error = close_block(writer);
     if (error == 0 && writer->block.count == 0)
         error = begin_block(writer, record->key);
@@ -343,7 +350,7 @@ static int add_record(struct table_writer *writer, const struct record *record)
     if (error == 0)
         error = table_block_builder_add(&writer->block, record);
     if (error == 0)
-        error = add_hash(writer, record->key);
+        error = buffer_append(&writer->hashes, &key_hash, sizeof key_hash);
     if (error == 0 && record->kind == RECORD_REFERENCE)
         error = note_use(writer, record->value);
     return error;
