@@ -246,9 +246,10 @@ static int open_live(struct engine *engine)
     if (snprintf(path, sizeof path, "%s/manifest", engine->store->path) >= (int)sizeof path)
         return -ENAMETOOLONG;
     options.path = path;
+    options.read_only = engine->frozen;
     result = manifest_open(&options, &engine->manifest);
     if (result == 0)
-        result = engine_recover(engine);
+        result = engine->frozen ? engine_recover_nothing(engine) : engine_recover(engine);
     return result;
 }
 
@@ -304,6 +305,21 @@ static void stop_threads(struct engine *engine)
     }
 }
 
+/* A live store opened read-only may need its log replayed, as any journalled filesystem does. */
+static int open_store(struct engine *engine, const struct engine_options *options)
+{
+    int result =
+        options->frozen ? -EROFS : store_open(engine->io, options->path, true, &engine->store);
+
+    if (result != -EROFS)
+        return result;
+    engine->frozen = true;
+    result = store_open(engine->io, options->path, false, &engine->store);
+    if (result == 0 && engine->store->kind == STORE_LIVE && !options->read_only && !options->frozen)
+        result = -EROFS;
+    return result;
+}
+
 int engine_open(const struct engine_options *options, struct engine **ret_engine)
 {
     struct engine *engine = engine_new(options);
@@ -313,11 +329,7 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
         free(engine);
         return -ENOMEM;
     }
-    /* A live store opened read-only may need its log replayed, as any journalled filesystem does.
-     */
-    result = store_open(engine->io, options->path, true, &engine->store);
-    if (result == -EROFS)
-        result = store_open(engine->io, options->path, false, &engine->store);
+    result = open_store(engine, options);
     if (result < 0)
         goto fail;
     engine->cache = block_cache_new(options->block_cache_bytes);
@@ -328,12 +340,13 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
     engine->source =
         (struct version_source){engine->io, engine->store->chunks,
                                 store_format_chunk_uuid(&engine->store->format), engine->cache};
-    if (engine->store->kind == STORE_LIVE)
+    if (!engine->frozen)
         engine->crew = crew_open(BLOB_APPEND_FRAMES_MAX - 1);
     result = engine->store->kind == STORE_CHECKPOINT ? open_checkpoint(engine) : open_live(engine);
     if (result < 0)
         goto fail;
-    if (engine->store->kind == STORE_LIVE) {
+    engine->read_only = engine->frozen;
+    if (!engine->frozen) {
         engine->read_only = options->read_only; /* before the compaction thread looks */
         result = start_threads(engine);
         if (result < 0) {
@@ -341,8 +354,6 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
             goto fail;
         }
     }
-    if (engine_is_frozen(engine))
-        engine->read_only = true;
     *ret_engine = engine;
     return 0;
 fail:
@@ -370,7 +381,7 @@ int engine_close(struct engine *engine)
 {
     int result = 0, flushed = 0;
 
-    if (engine->store->kind == STORE_LIVE) {
+    if (!engine->frozen) {
         if (engine_latched(engine))
             result = ERROR_LATCHED;
         if (result == 0)
@@ -402,7 +413,7 @@ bool engine_is_read_only(const struct engine *engine)
 
 bool engine_is_frozen(const struct engine *engine)
 {
-    return engine->store->kind == STORE_CHECKPOINT;
+    return engine->frozen;
 }
 
 int engine_set_read_only(struct engine *engine, bool read_only)

@@ -39,6 +39,7 @@ struct engine_options {
     const char *path;
     struct io *io;          /* outlives the engine */
     bool read_only;         /* as engine_set_read_only() says; a checkpoint directory always is */
+    bool frozen;            /* read-only for good: nothing is written, not even what recovery would */
     size_t memtable_bytes;  /* a memtable is frozen at this size */
     uint32_t memtables_max; /* frozen ones waiting for flush; writers wait past it */
     size_t block_cache_bytes;
@@ -64,13 +65,17 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
 int engine_close(struct engine *engine);
 
 /*
- * Refuse changes from now on, or take them again; -EROFS for a checkpoint directory, which never takes
- * any. What has been acknowledged becomes durable all the same, but nothing is compacted or collected
+ * Refuse changes from now on, or take them again; -EROFS for what is frozen, which never takes any. What has been acknowledged becomes durable all the same, but nothing is compacted or collected
  * while changes are refused. Those that have begun are not waited for.
  */
 int engine_set_read_only(struct engine *engine, bool read_only);
 bool engine_is_read_only(const struct engine *engine);
-bool engine_is_frozen(const struct engine *engine); /* it never takes any */
+/*
+ * A checkpoint directory is, and a store that was opened so or read-only from a place where nothing
+ * can be written. The latter shows what its tables have and the snapshots that are complete: all there
+ * is after a clean close, and less than was acknowledged otherwise.
+ */
+bool engine_is_frozen(const struct engine *engine);
 const uint8_t *engine_uuid(const struct engine *engine);
 
 /* Why the engine latched, or 0; *ret_text (may be NULL) is static or lives as long as the engine. */

@@ -154,6 +154,7 @@ struct engine {
     struct io_file *witness_file; /* engine_witness.c; the log thread's */
     uint64_t witnessed_sequence;
     bool witness_failed;
+    bool frozen;                    /* set before anybody looks */
     atomic_bool read_only;          /* changed under work_lock */
     struct sealed_manifest *sealed; /* open on a checkpoint directory: what it says */
     struct checkpoint_source *sealed_source;
@@ -420,5 +421,6 @@ int checkpoint_files_find(struct store *store, uint64_t id, char ret_name[256]);
 
 /* engine_recovery.c */
 int engine_recover(struct engine *engine);
+int engine_recover_nothing(struct engine *engine); /* for a frozen one */
 
 #endif

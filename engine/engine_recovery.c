@@ -8,6 +8,8 @@
  * files that nobody refers to are deleted. A crash anywhere in here is met by the same steps again:
  * batches at or below the tables' highest sequence number and checkpoints that the manifest knows
  * are passed over, chunk ids go on above the highest on disk.
+ *
+ * A frozen engine takes what the manifest names and leaves everything else as it is.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -645,6 +647,19 @@ static int flush_replayed(struct recovery *recovery, struct replayed *replayed, 
 
 /* ---- the running parts ---- */
 
+static struct blob_reader_options blob_reader_options_of(struct engine *engine)
+{
+    return (struct blob_reader_options){
+        .io = engine->io,
+        .chunk_directory = engine->store->chunks,
+        .store_uuid = engine->store->format.uuid,
+        .cache = engine->cache,
+        .descriptors_max = engine->options.descriptors_max,
+        .resolve = catalogue_resolve,
+        .context = engine,
+    };
+}
+
 static int open_parts(struct recovery *recovery)
 {
     struct engine *engine = recovery->engine;
@@ -667,15 +682,7 @@ static int open_parts(struct recovery *recovery)
         .allocate_id = engine_allocate_chunk_id,
         .context = engine,
     };
-    struct blob_reader_options reader = {
-        .io = engine->io,
-        .chunk_directory = engine->store->chunks,
-        .store_uuid = engine->store->format.uuid,
-        .cache = engine->cache,
-        .descriptors_max = engine->options.descriptors_max,
-        .resolve = catalogue_resolve,
-        .context = engine,
-    };
+    struct blob_reader_options reader = blob_reader_options_of(engine);
     uint64_t segment = recovery->log.highest_segment + 1;
     int result;
 
@@ -693,6 +700,15 @@ static int open_parts(struct recovery *recovery)
     return result == 0 && engine->fill == NULL ? -ENOMEM : result;
 }
 
+static void set_sequence(struct engine *engine, uint64_t next)
+{
+    engine->next_sequence = next;
+    engine->flushed_sequence = next - 1;
+    atomic_store(&engine->visible_sequence, next - 1);
+    atomic_store(&engine->written_sequence, next - 1);
+    atomic_store(&engine->durable_sequence, next - 1);
+}
+
 static int start_superversion(struct recovery *recovery, struct version *version)
 {
     struct engine *engine = recovery->engine;
@@ -702,11 +718,7 @@ static int start_superversion(struct recovery *recovery, struct version *version
         return -ENOMEM;
     engine->super = superversion_new(version, &active, 1);
     memtable_unref(active);
-    engine->next_sequence = recovery->next_sequence;
-    engine->flushed_sequence = recovery->next_sequence - 1;
-    atomic_store(&engine->visible_sequence, recovery->next_sequence - 1);
-    atomic_store(&engine->written_sequence, recovery->next_sequence - 1);
-    atomic_store(&engine->durable_sequence, recovery->next_sequence - 1);
+    set_sequence(engine, recovery->next_sequence);
     return engine->super != NULL ? 0 : -ENOMEM;
 }
 
@@ -786,10 +798,59 @@ static int recover_steps(struct recovery *recovery)
     return result;
 }
 
-int engine_recover(struct engine *engine)
+/* ---- without any of it ---- */
+
+/* Those whose directories are there: the manifest says so of all that are READY. */
+static int show_checkpoints(struct recovery *recovery)
+{
+    struct manifest_checkpoint *records = recovery->state.checkpoints;
+    int result = 0;
+
+    for (size_t i = 0; result == 0 && i < recovery->state.checkpoint_count; i++)
+        if (records[i].state == MANIFEST_CHECKPOINT_READY) {
+            struct checkpoint *checkpoint;
+
+            result = checkpoint_new(&checkpoint);
+            if (result < 0)
+                break;
+            checkpoint->record = records[i];
+            records[i] = (struct manifest_checkpoint){0};
+            checkpoint->state = CHECKPOINT_READY;
+            result = engine_checkpoint_insert(recovery->engine, checkpoint);
+            if (result < 0)
+                checkpoint_unref(checkpoint);
+        }
+    return result;
+}
+
+static int show_steps(struct recovery *recovery)
+{
+    struct engine *engine = recovery->engine;
+    struct blob_reader_options reader = blob_reader_options_of(engine);
+    struct version *version = NULL;
+    int result = load_state(recovery);
+
+    if (result == 0 && !recovery->state.scalars.clean)
+        log_warning("%s was not closed cleanly and its log is not replayed: what was last "
+                    "acknowledged is not shown",
+                    engine->path);
+    if (result == 0)
+        result = show_checkpoints(recovery);
+    if (result == 0)
+        result = load_version(recovery, &version);
+    if (result == 0) {
+        engine->super = superversion_new(version, NULL, 0);
+        result = engine->super != NULL ? blob_reader_open(&reader, &engine->blob_reader) : -ENOMEM;
+    }
+    version_unref(version);
+    set_sequence(engine, recovery->next_sequence);
+    return result;
+}
+
+static int recovery_run(struct engine *engine, int (*steps)(struct recovery *recovery))
 {
     struct recovery recovery = {.engine = engine};
-    int result = recover_steps(&recovery);
+    int result = steps(&recovery);
 
     for (size_t i = 0; i < recovery.replayed_count; i++) {
         memtable_unref(recovery.replayed[i].memtable);
@@ -804,4 +865,14 @@ int engine_recover(struct engine *engine)
     free(recovery.recovered);
     manifest_state_free(&recovery.state);
     return result;
+}
+
+int engine_recover(struct engine *engine)
+{
+    return recovery_run(engine, recover_steps);
+}
+
+int engine_recover_nothing(struct engine *engine)
+{
+    return recovery_run(engine, show_steps);
 }

@@ -475,7 +475,11 @@ static int live_open(struct store *store, bool writable)
 {
     struct io_file **const files[LIVE_DIRECTORY_COUNT] = {
         &store->manifest, &store->wal, &store->chunks, &store->checkpoints, &store->tmp};
-    int error = say(store, LOCK_NAME, lock_take(store, writable));
+    int error = lock_take(store, writable);
+
+    /* Where nothing can be written it may still be opened for reading. */
+    if (error != -EROFS)
+        (void)say(store, LOCK_NAME, error);
 
     for (size_t i = 0; error == 0 && i < LIVE_DIRECTORY_COUNT; i++)
         error = directory_open(store, live_directories[i], files[i]);

@@ -66,6 +66,7 @@ struct option {
 static const struct option option_table[] = {
     {"ro", OPTION_FLAG, OFFSET(read_only), 0, 0, {0}},
     {"rw", OPTION_FLAG_OFF, OFFSET(read_only), 0, 0, {0}},
+    {"norecovery", OPTION_FLAG, OFFSET(no_recovery), 0, 0, {0}},
     {"remount", OPTION_FLAG, OFFSET(remount), 0, 0, {0}},
     {"allow_other", OPTION_FLAG, OFFSET(allow_other), 0, 0, {0}},
     {"noallow_other", OPTION_FLAG_OFF, OFFSET(allow_other), 0, 0, {0}},

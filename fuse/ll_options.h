@@ -28,6 +28,7 @@ struct ll_options {
     char *kernel_options; /* comma list for mount(2), for example "nodev,noexec"; NULL: none */
     bool remount; /* not a new mount: change the flags of the one at mount_point */
     bool read_only;
+    bool no_recovery; /* nothing is written to the store at all; read_only must be set */
     bool allow_other;
     bool writeback;
     bool nodev, nosuid;

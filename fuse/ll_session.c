@@ -102,6 +102,7 @@ static int ll_open_store(struct ll *ll, struct ll_failure *ret_failure)
     engine_options.path = options->store;
     engine_options.io = ll->io;
     engine_options.read_only = options->read_only;
+    engine_options.frozen = options->no_recovery;
     error = engine_open(&engine_options, &ll->engine);
     if (error < 0)
         return ll_fail(ret_failure, LL_STAGE_OPEN, error, "cannot open store %s: %s",

@@ -263,6 +263,10 @@ static int mount_run(struct mount_arguments *arguments)
         return arguments->fake || arguments->common.dry_run
                    ? EXIT_CODE_OK
                    : remount_run(&arguments->options, arguments->mount_point);
+    if (arguments->options.no_recovery && !arguments->options.read_only) {
+        output_error("norecovery is for mounts that are read-only (ro)");
+        return EXIT_CODE_USAGE;
+    }
     status = mount_prepare(arguments);
     if (status == 0 && arguments->common.dry_run && !arguments->common.quiet)
         (void)printf("would mount %s on %s\n", arguments->options.store,
@@ -359,6 +363,7 @@ static const char mount_documentation[] =
     "\v"
     "Mount options (-o LIST):\n"
     "  ro                      read-only; a checkpoint's directory always is\n"
+    "  norecovery              with ro: write nothing to the store, not even to replay its log\n"
     "  allow_other             other users may use it; default for root (noallow_other)\n"
     "  snapdir=visible|hidden  list .snapshots in the root (hidden)\n"
     "  snapdir_name=NAME       call it otherwise\n"

@@ -336,6 +336,51 @@ static void r59_deleting_everything_live_leaves_checkpoints_alone(void **state)
     expect_checkpoint(fixture->engine, id, 2999, "kept");
 }
 
+static void what_is_frozen_shows_what_is_there_and_changes_nothing(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct batch batch = {0};
+    char path[300];
+    uint64_t id, blocked;
+    struct stat before, after;
+
+    for (uint64_t i = 0; i < 3000; i++)
+        put(fixture->engine, i, "kept");
+    assert_int_equal(
+        engine_checkpoint_create(fixture->engine, slice_of_string("c"), slice_of("", 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
+    put(fixture->engine, 17, "changed");
+    engine_fixture_close(fixture);
+
+    snprintf(path, sizeof path, "%s/manifest/data.mdb", fixture->path);
+    assert_int_equal(stat(path, &before), 0);
+    fixture->options.frozen = true;
+    engine_fixture_open(fixture);
+    assert_true(engine_is_frozen(fixture->engine) && engine_is_read_only(fixture->engine));
+    assert_int_equal(engine_set_read_only(fixture->engine, false), -EROFS);
+    expect(fixture->engine, 17, "changed");
+    expect(fixture->engine, 2999, "kept");
+    expect_checkpoint(fixture->engine, id, 17, "kept");
+    batch_put(&batch, slice_of_string("k"), slice_of_string("v"));
+    assert_int_equal(engine_write(fixture->engine, &batch, NULL), -EROFS);
+    batch_free(&batch);
+    assert_int_equal(
+        engine_checkpoint_create(fixture->engine, slice_of_string("d"), slice_of("", 0), &blocked),
+        -EROFS);
+    assert_int_equal(engine_checkpoint_delete(fixture->engine, id), -EROFS);
+    assert_int_equal(engine_flush(fixture->engine), 0);
+    assert_int_equal(engine_compact(fixture->engine), -EROFS);
+    assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
+    engine_fixture_close(fixture);
+    assert_int_equal(stat(path, &after), 0);
+    assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof before.st_mtim);
+
+    fixture->options.frozen = false;
+    engine_fixture_open(fixture);
+    expect(fixture->engine, 17, "changed");
+    expect_checkpoint(fixture->engine, id, 17, "kept");
+}
+
 static void a_copied_checkpoint_directory_is_a_store(void **state)
 {
     struct engine_fixture *fixture = *state;
@@ -549,6 +594,7 @@ int main(void)
         TEST(a_checkpoint_acknowledged_before_a_crash_is_complete),
         TEST(r29_unsynced_writes_are_in_the_checkpoint),
         TEST(r59_deleting_everything_live_leaves_checkpoints_alone),
+        TEST(what_is_frozen_shows_what_is_there_and_changes_nothing),
         TEST(a_copied_checkpoint_directory_is_a_store),
         TEST(names_are_taken_freed_and_renamed),
         TEST(random_operations_match_an_oracle_through_reopens_and_checkpoints),
