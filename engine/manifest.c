@@ -31,6 +31,7 @@
 #include "engine/base/endian.h"
 #include "engine/base/error.h"
 #include "engine/base/invariant.h"
+#include "engine/base/io.h"
 #include "engine/base/lock.h"
 #include "engine/base/log.h"
 #include "engine/manifest_pages.h"
@@ -611,8 +612,8 @@ static int environment_open(struct manifest *manifest, const struct manifest_opt
     return 0;
 }
 
-/* The file that LMDB opened is the one that was looked at, and has all its pages. */
-static int environment_check(struct manifest *manifest, int directory, bool existed)
+/* The file that LMDB opened is the one that was looked at. */
+static int environment_check(struct manifest *manifest, int directory)
 {
     struct stat opened, named;
     MDB_stat tree;
@@ -623,15 +624,11 @@ static int environment_check(struct manifest *manifest, int directory, bool exis
         return error;
     if (mdb_env_get_fd(manifest->environment, &descriptor) != 0 || fstat(descriptor, &opened) != 0)
         return -EIO;
-    if (opened.st_dev != named.st_dev || opened.st_ino != named.st_ino)
+    if (!io_same_file(&opened, &named))
         return ERROR_REPLACED;
     if (mdb_env_stat(manifest->environment, &tree) != 0)
         return -EIO;
     manifest->page_size_bytes = tree.ms_psize;
-    if (existed && (uint64_t)opened.st_size < used_bytes(manifest)) {
-        log_error("manifest %s: data.mdb ends before its last page", manifest->path);
-        return ERROR_TRUNCATED;
-    }
     return 0;
 }
 
@@ -650,10 +647,10 @@ static int database_open(struct manifest *manifest)
 
 /* Open what is there, or make it. `directory` is synced when files were made. */
 static int content_open(struct manifest *manifest, const struct manifest_options *options,
-                        int directory, bool existed)
+                        int directory)
 {
     bool present = false;
-    int error = environment_check(manifest, directory, existed);
+    int error = environment_check(manifest, directory);
 
     if (error == 0)
         error = database_open(manifest);
@@ -708,7 +705,7 @@ static int open_in(struct manifest *manifest, const struct manifest_options *opt
         return error;
     error = environment_open(manifest, options);
     if (error == 0)
-        error = content_open(manifest, options, directory, data_file.st_size > 0);
+        error = content_open(manifest, options, directory);
     return error;
 }
 

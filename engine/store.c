@@ -454,7 +454,7 @@ static int lock_check_name(struct store *store)
 
     if (error == 0)
         error = io_stat_at(store->io, store->root, LOCK_NAME, &named);
-    if (error == 0 && (locked.st_dev != named.st_dev || locked.st_ino != named.st_ino))
+    if (error == 0 && !io_same_file(&locked, &named))
         error = ERROR_REPLACED;
     return error;
 }
@@ -553,7 +553,7 @@ int store_check_root(struct store *store)
     io_close(store->io, now);
     if (error == 0)
         error = io_stat(store->io, store->root, &opened);
-    if (error == 0 && (named.st_dev != opened.st_dev || named.st_ino != opened.st_ino))
+    if (error == 0 && !io_same_file(&named, &opened))
         error = ERROR_REPLACED;
     return error;
 }

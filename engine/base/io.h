@@ -149,6 +149,13 @@ int io_stat(struct io *io, struct io_file *file, struct stat *ret_stat);
 
 /* lstat of a name in a directory. */
 int io_stat_at(struct io *io, struct io_file *directory, const char *name, struct stat *ret_stat);
+
+/* Are both of one file? */
+static inline bool io_same_file(const struct stat *left, const struct stat *right)
+{
+    return left->st_dev == right->st_dev && left->st_ino == right->st_ino;
+}
+
 int io_chmod(struct io *io, struct io_file *file, mode_t mode);
 int io_mkdir(struct io *io, struct io_file *directory, const char *name, mode_t mode);
 

@@ -21,6 +21,7 @@
 #include "engine/base/checksum.h"
 #include "engine/base/endian.h"
 #include "engine/base/error.h"
+#include "engine/chunk_hash.h"
 #include "tests/lib/blob_fixture.h"
 
 #define FRAME_SIZE ((uint32_t)(128 * 1024))
@@ -519,6 +520,7 @@ static void missing_short_swapped_and_newer_chunks_are_typed_errors(void **state
 static void a_chunk_cut_while_it_is_open_is_truncated(void **state)
 {
     char name[CHUNK_NAME_SIZE], *path;
+    struct checksum128 hash;
     struct fixture fixture;
 
     (void)state;
@@ -528,6 +530,9 @@ static void a_chunk_cut_while_it_is_open_is_truncated(void **state)
     assert_int_equal(read_frame(&fixture, 0), 0);
     chunk_name(name, &fixture.identities[0]);
     path = test_path(fixture.blobs.disk.path, name);
+    assert_int_equal(chunk_hash_file(fixture.blobs.io, fixture.blobs.disk.root, name,
+                                     fixture.identities[0].file_size_bytes + 1, &hash),
+                     ERROR_TRUNCATED);
     assert_int_equal(chmod(path, 0600), 0);
     assert_int_equal(truncate(path, (off_t)fixture.refs[0].position + 100), 0);
     assert_int_equal(read_frame(&fixture, 0), ERROR_TRUNCATED);

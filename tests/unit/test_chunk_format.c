@@ -89,6 +89,19 @@ static void put_version(uint8_t *bytes, uint32_t version, size_t checked)
     put_le64(bytes + checked, checksum64(bytes, checked));
 }
 
+static void header_with_another_magic_is_corrupt(void **state)
+{
+    uint8_t header[CHUNK_HEADER_SIZE];
+
+    (void)state;
+    for (size_t at = 0; at < 8; at++) {
+        make_header(header);
+        header[at] ^= 0x20;
+        put_version(header, CHUNK_VERSION, 4088);
+        assert_int_equal(check(header), ERROR_CORRUPT);
+    }
+}
+
 static void header_of_a_newer_version_is_refused_as_such(void **state)
 {
     uint8_t header[CHUNK_HEADER_SIZE];
@@ -272,6 +285,7 @@ static void other_names_are_no_chunks(void **state)
         "000000000000001f-0000000000000def000000000000abc.tbl",
         "000000000000001f-0000000000000def00000000000000abc.tbl",
         "000000000000001f-0000000000000Def0000000000000abc.tbl",
+        "000000000000001f-0000000000000def0000000000000Abc.tbl",
         "000000000000001f-00000000000000000000000000000000.tbl", /* zero is no hash */
     };
     struct chunk_identity identity;
@@ -326,6 +340,7 @@ int main(void)
         cmocka_unit_test(header_is_accepted_by_its_own_store_or_any),
         cmocka_unit_test(header_of_another_chunk_is_corrupt),
         cmocka_unit_test(header_with_any_bit_flipped_is_corrupt),
+        cmocka_unit_test(header_with_another_magic_is_corrupt),
         cmocka_unit_test(header_of_a_newer_version_is_refused_as_such),
         cmocka_unit_test(trailer_comes_back),
         cmocka_unit_test(trailer_with_any_bit_flipped_is_corrupt_and_writes_no_result),

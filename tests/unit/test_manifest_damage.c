@@ -374,6 +374,7 @@ static void an_environment_without_records_is_corruption(void **state)
 
         memset(meta + 24, 0, 96);             /* both trees, */
         put_le32(meta + 24, 4096);            /* with the page size in the first, */
+        put_le16(meta + 24 + 4, 8);           /* whose keys are numbers, */
         put_le64(meta + 24 + 40, UINT64_MAX); /* have no root */
         put_le64(meta + 72 + 40, UINT64_MAX);
         put_le64(meta + 120, 1); /* last page */
@@ -381,6 +382,19 @@ static void an_environment_without_records_is_corruption(void **state)
     }
     write_back(&fixture);
     assert_int_equal(try_load(&fixture), ERROR_CORRUPT);
+    teardown(&fixture);
+}
+
+static void what_is_no_file_is_corruption(void **state)
+{
+    struct fixture fixture;
+    struct manifest *manifest;
+
+    (void)state;
+    setup(&fixture);
+    assert_int_equal(unlink(fixture.data), 0);
+    assert_int_equal(mkdir(fixture.data, 0700), 0);
+    assert_int_equal(try_open(&fixture, &manifest), ERROR_CORRUPT);
     teardown(&fixture);
 }
 
@@ -425,6 +439,7 @@ int main(void)
         cmocka_unit_test(a_foreign_data_file_is_refused),
         cmocka_unit_test(r40_a_newer_format_of_the_database_itself_is_refused_as_such),
         cmocka_unit_test(an_environment_without_records_is_corruption),
+        cmocka_unit_test(what_is_no_file_is_corruption),
         cmocka_unit_test(r43_symbolic_links_are_refused),
     };
 

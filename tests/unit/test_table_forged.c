@@ -46,13 +46,13 @@ static uint8_t *footer_entry(uint8_t *footer, size_t section)
 }
 
 /* Ten records, some deleted; tombstones from "a" to "b" and from "b" to "c". */
-static struct forged take_apart(struct fixture *fixture)
+static struct forged take_apart_with(struct fixture *fixture, size_t value_size)
 {
     struct table_writer_options options = writer_options(fixture, 1, 0);
     struct forged forged = {.gap = {0}};
     struct table_writer *writer;
     struct table_meta meta;
-    uint8_t *file, *footer;
+    uint8_t *file, *footer, *value = calloc(1, value_size);
     size_t size;
     char *path;
 
@@ -64,7 +64,7 @@ static struct forged take_apart(struct fixture *fixture)
         snprintf(key, sizeof key, "k%u", i);
         record.key = slice_of_string(key);
         if (record.kind == RECORD_VALUE)
-            record.value = slice_of_string("value");
+            record.value = slice_of(value, value_size);
         assert_int_equal(table_writer_add(writer, &record), 0);
     }
     assert_int_equal(
@@ -96,10 +96,16 @@ static struct forged take_apart(struct fixture *fixture)
     forged.data = malloc(forged.data_size);
     assert_non_null(forged.data);
     memcpy(forged.data, file, forged.data_size);
+    free(value);
     free(file);
     free(path);
     table_meta_free(&meta);
     return forged;
+}
+
+static struct forged take_apart(struct fixture *fixture)
+{
+    return take_apart_with(fixture, 5);
 }
 
 static void put(struct buffer *file, const void *data, size_t size)
@@ -149,6 +155,21 @@ static struct buffer put_together(struct forged *forged)
     return file;
 }
 
+/* 0 when all ten records come, or the error. */
+static int walk(struct table_reader *reader)
+{
+    struct table_iterator *iterator = table_iterator_new(reader);
+    int count = 0, result;
+
+    assert_non_null(iterator);
+    for (result = table_iterator_seek(iterator, slice_of_string("")); result == 1; count++)
+        result = table_iterator_next(iterator);
+    table_iterator_free(iterator);
+    if (result == 0)
+        assert_int_equal(count, 10);
+    return result;
+}
+
 static int try_open(struct fixture *fixture, const struct chunk_identity *identity,
                     const void *file, size_t size)
 {
@@ -158,8 +179,10 @@ static int try_open(struct fixture *fixture, const struct chunk_identity *identi
 
     test_file_write(path, file, size);
     error = table_reader_open(fixture->base.io, fixture->chunks, identity, uuid, NULL, &reader);
-    if (error == 0)
+    if (error == 0) {
+        error = walk(reader);
         table_reader_unref(reader);
+    }
     assert_int_equal(unlink(path), 0);
     free(path);
     return error;
@@ -428,6 +451,38 @@ static void fragments_have_a_count(void **state)
     }
 }
 
+/* ---- the index and the blocks ---- */
+
+/* Give the second block of a table with several another separator of two bytes. */
+static int open_with_separator(struct fixture *fixture, const char *separator)
+{
+    struct forged forged = take_apart_with(fixture, 3000);
+    struct buffer *index = &forged.raw[INDEX];
+    uint8_t *at = index->data + 4 + 1, *end = index->data + index->size;
+    uint64_t number;
+
+    assert_true(get_le32(index->data) >= 3);
+    assert_int_equal(at[-1], 0); /* the first one is empty: two zeros, two sizes */
+    assert_int_equal(*at++, 0);
+    for (size_t i = 0; i < 2; i++)
+        at += get_varint(at, end, &number) - at;
+    assert_int_equal(at[0], 0);
+    assert_int_equal(at[1], 2);
+    at += 2;
+    for (size_t i = 0; i < 2; i++)
+        at += get_varint(at, end, &number) - at;
+    assert_memory_equal(at, "k5", 2);
+    memcpy(at, separator, 2);
+    return open_forged(fixture, &forged);
+}
+
+static void a_separator_is_above_the_block_before_and_not_above_its_own(void **state)
+{
+    assert_int_equal(open_with_separator(*state, "k5"), 0);
+    assert_int_equal(open_with_separator(*state, "k4"), ERROR_CORRUPT);
+    assert_int_equal(open_with_separator(*state, "k6"), ERROR_CORRUPT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -444,6 +499,7 @@ int main(void)
         TEST(fragments_are_refused_for_each_rule_alone),
         TEST(there_are_as_many_fragments_as_the_meta_says),
         TEST(fragments_have_a_count),
+        TEST(a_separator_is_above_the_block_before_and_not_above_its_own),
     };
 
     /* Every refusal is logged. */

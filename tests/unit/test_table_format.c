@@ -324,6 +324,20 @@ static void a_restart_points_at_one(void **state)
     }
 }
 
+/* A search that leaves the second restart out must have looked at all of it. */
+static void a_restart_points_at_a_good_entry(void **state)
+{
+    struct bytes bytes = {.size = 0};
+    uint32_t restarts[3];
+
+    (void)state;
+    restarts[0] = (uint32_t)put_entry(&bytes, RECORD_VALUE | RESTART, 0, "a");
+    restarts[1] = (uint32_t)put_entry(&bytes, (RECORD_DELETE + 1) | RESTART, 0, "c");
+    restarts[2] = (uint32_t)put_entry(&bytes, RECORD_VALUE | RESTART, 0, "e");
+    put_restarts(&bytes, restarts, 3);
+    assert_int_equal(find(&bytes, "a"), ERROR_CORRUPT);
+}
+
 /* ---- sections ---- */
 
 static int decode_section(struct bytes *bytes, size_t raw_size)
@@ -482,6 +496,25 @@ static void an_index_has_the_blocks_that_it_says_and_no_more_bytes(void **state)
         assert_int_equal(parse_index(&bytes, end), ERROR_CORRUPT);
 }
 
+/* Two bytes say that a separator shares 1024 with the one before: so do all of them. */
+static void separators_are_no_longer_than_numbers_of_32_bits_say(void **state)
+{
+    const size_t count = (UINT32_MAX >> 10) + 2, entry_size = 5;
+    uint8_t *raw = malloc(4 + count * entry_size);
+    struct table_index index;
+
+    (void)state;
+    assert_non_null(raw);
+    put_le32(raw, (uint32_t)count);
+    for (size_t i = 0; i < count; i++)
+        memcpy(raw + 4 + i * entry_size, "\x80\x08\0\0\1", entry_size);
+    /* Not -ENOMEM: nothing is asked for. */
+    assert_int_equal(table_index_parse(slice_of(raw, 4 + count * entry_size), FIRST,
+                                       FIRST + count * TABLE_SECTION_TRAILER_SIZE, &index),
+                     ERROR_CORRUPT);
+    free(raw);
+}
+
 /* ---- metas ---- */
 
 struct meta_fields {
@@ -584,10 +617,12 @@ int main(void)
         cmocka_unit_test(keys_of_a_block_rise),
         cmocka_unit_test(a_restart_shares_nothing),
         cmocka_unit_test(a_restart_points_at_one),
+        cmocka_unit_test(a_restart_points_at_a_good_entry),
         cmocka_unit_test(a_section_is_refused_for_each_field_alone),
         cmocka_unit_test(an_entry_of_an_index_is_refused_for_each_field_alone),
         cmocka_unit_test(separators_rise_from_an_empty_one),
         cmocka_unit_test(an_index_has_the_blocks_that_it_says_and_no_more_bytes),
+        cmocka_unit_test(separators_are_no_longer_than_numbers_of_32_bits_say),
         cmocka_unit_test(a_meta_is_refused_for_each_field_alone),
         cmocka_unit_test(a_number_of_uses_beyond_the_bytes_asks_for_no_memory),
     };

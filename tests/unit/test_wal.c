@@ -418,6 +418,8 @@ static void r02_what_would_wrap_is_an_error(void **state)
     fixture_open(&fixture);
     fixture.segment_size = UINT64_MAX - 4095;
     assert_int_equal(open_wal_with(&fixture, fixture.io, 1, &none), -EINVAL);
+    fixture.segment_size = WAL_SEGMENT_SIZE_MIN - 4096;
+    assert_int_equal(open_wal_with(&fixture, fixture.io, 1, &none), -EINVAL);
     fixture.segment_size = SEGMENT_SIZE + 1;
     assert_int_equal(open_wal_with(&fixture, fixture.io, 1, &none), -EINVAL);
     fixture.segment_size = SEGMENT_SIZE;

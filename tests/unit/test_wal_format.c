@@ -18,6 +18,7 @@
 #include "engine/base/checksum.h"
 #include "engine/base/endian.h"
 #include "engine/base/error.h"
+#include "tests/lib/io_fixture.h"
 
 static const uint8_t store_uuid[STORE_UUID_SIZE] = "a store's uuid!";
 
@@ -354,6 +355,71 @@ static void a_body_has_the_size_that_its_header_says(void **state)
     free(bytes);
 }
 
+/* ---- a segment ---- */
+
+static int ignore_piece(void *context, const struct blob_piece *piece)
+{
+    (void)context;
+    (void)piece;
+    return 0;
+}
+
+static int count_entry(void *context, const struct wal_replay_entry *entry)
+{
+    (void)entry;
+    ++*(int *)context;
+    return 0;
+}
+
+/* A file with one group of one entry; everything is right but, perhaps, the entry's kind. */
+static int replay_entry_of_kind(uint8_t kind, int *ret_entries)
+{
+    struct wal_replay_callbacks callbacks = {ignore_piece, count_entry, ret_entries};
+    struct wal_segment_header segment = {.number = SEGMENT, .salt = 99};
+    struct wal_group_header header = {.segment = SEGMENT,
+                                      .offset = WAL_FIRST_GROUP_OFFSET,
+                                      .body_size = WAL_ENTRY_HEADER_SIZE,
+                                      .entries_size = WAL_ENTRY_HEADER_SIZE,
+                                      .first_sequence = 5,
+                                      .last_sequence = 5};
+    uint8_t *file = calloc(1, WAL_SEGMENT_SIZE_MIN), *body;
+    struct wal_replay_result result;
+    char name[WAL_NAME_SIZE], *path;
+    struct io_fixture disk;
+    int error;
+
+    assert_non_null(file);
+    memcpy(segment.store_uuid, store_uuid, STORE_UUID_SIZE);
+    wal_segment_header_encode(file, &segment);
+    body = file + WAL_FIRST_GROUP_OFFSET + WAL_GROUP_HEADER_SIZE;
+    body[0] = kind;
+    put_le64(body + 5, 5);
+    header.body_checksum = checksum64_seeded(body, WAL_ENTRY_HEADER_SIZE, segment.seed);
+    wal_group_header_encode(file + WAL_FIRST_GROUP_OFFSET, &header, segment.seed);
+    assert_int_equal(io_fixture_open(&disk, IO_BACKEND_SYNC), 0);
+    wal_segment_name(name, SEGMENT);
+    path = test_path(disk.path, name);
+    test_file_write(path, file, WAL_SEGMENT_SIZE_MIN);
+    error = wal_replay(disk.io, disk.root, store_uuid, SEGMENT, &callbacks, &result);
+    io_fixture_close(&disk);
+    free(path);
+    free(file);
+    return error;
+}
+
+static void a_group_whose_checksums_are_right_and_whose_body_is_not_is_corruption(void **state)
+{
+    int entries = 0;
+
+    (void)state;
+    assert_int_equal(replay_entry_of_kind(WAL_BATCH, &entries), 0);
+    assert_int_equal(entries, 1);
+    assert_int_equal(replay_entry_of_kind(WAL_MARK, &entries), 0);
+    assert_int_equal(entries, 2);
+    assert_int_equal(replay_entry_of_kind(77, &entries), ERROR_CORRUPT);
+    assert_int_equal(entries, 2);
+}
+
 /* ---- names ---- */
 
 static void a_name_with_any_other_byte_is_none(void **state)
@@ -391,6 +457,7 @@ int main(void)
         cmocka_unit_test(entries_are_refused_for_each_rule_alone),
         cmocka_unit_test(an_entry_is_as_long_as_it_says),
         cmocka_unit_test(a_body_has_the_size_that_its_header_says),
+        cmocka_unit_test(a_group_whose_checksums_are_right_and_whose_body_is_not_is_corruption),
         cmocka_unit_test(a_name_with_any_other_byte_is_none),
     };
 
