@@ -80,9 +80,8 @@ int verify_chunk(struct io *io, struct io_file *directory, const struct chunk_id
     if (error < 0)
         return error == -ENOENT ? ERROR_MISSING_CHUNK : error;
     error = io_stat(io, file, &status);
-    if (error == 0 && (uint64_t)status.st_size < identity->file_size_bytes)
-        error = ERROR_TRUNCATED;
-    else if (error == 0 && (uint64_t)status.st_size > identity->file_size_bytes)
+    /* One that is too short ends where its trailer is looked for. */
+    if (error == 0 && (uint64_t)status.st_size > identity->file_size_bytes)
         error = ERROR_CORRUPT;
     if (error == 0)
         error = chunk_hash_file(io, directory, name, identity->file_size_bytes - CHUNK_TRAILER_SIZE,

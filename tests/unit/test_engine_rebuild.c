@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_engine_rebuild.c - a manifest made anew from tables, snapshots and the log, and when not
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/engine_rebuild.h"
+#include "tests/lib/engine_fixture.h"
+
+#include "tests/lib/engine_damage.h"
+
+#define KEYS 400
+
+/* Values of generation g: 3000 bytes in a blob chunk for every fourth key. */
+static void make_value(uint64_t number, uint64_t generation, uint8_t data[3000])
+{
+    for (size_t i = 0; i < 3000; i++)
+        data[i] = (uint8_t)(number * 31 + generation * 7 + i / 3);
+}
+
+static void put_generation(struct engine *engine, uint64_t generation, uint64_t first,
+                           uint64_t count)
+{
+    for (uint64_t i = first; i < first + count; i++) {
+        struct engine_view *view = engine_view_acquire(engine);
+        struct batch batch = {0};
+        uint8_t key[8], data[3000];
+        struct blob_ref ref;
+
+        make_value(i, generation, data);
+        if (i % 4 == 0) {
+            assert_int_equal(engine_blob_append(engine, data, sizeof data, &ref), 0);
+            batch_put_reference(&batch, engine_fixture_key(key, i), &ref);
+        } else {
+            batch_put(&batch, engine_fixture_key(key, i), slice_of(data, 500));
+        }
+        assert_int_equal(engine_write(engine, &batch, NULL), 0);
+        batch_free(&batch);
+        engine_view_release(view);
+    }
+}
+
+static uint64_t generation_of(uint64_t number)
+{
+    return number < 100 ? 3 : number < 200 ? 2 : 1;
+}
+
+/* All keys: the first hundred twice overwritten, the last time only in the log. */
+static void check_live(struct engine *engine)
+{
+    struct engine_view *view = engine_view_acquire(engine);
+
+    for (uint64_t i = 0; i < KEYS; i++) {
+        struct buffer value = {0};
+        uint8_t key[8], data[3000], read[3000];
+        struct record record;
+        struct blob_ref ref;
+
+        make_value(i, generation_of(i), data);
+        assert_int_equal(engine_view_get(view, engine_fixture_key(key, i), &value, &record), 1);
+        if (i % 4 == 0) {
+            assert_int_equal(record.kind, RECORD_REFERENCE);
+            assert_int_equal(blob_ref_decode(buffer_slice(&value), &ref), 0);
+            assert_int_equal(engine_blob_read(view, &(struct engine_blob_read){&ref, read}, 1), 0);
+            assert_memory_equal(read, data, sizeof data);
+        } else {
+            assert_int_equal(value.size, 500);
+            assert_memory_equal(value.data, data, 500);
+        }
+        buffer_free(&value);
+    }
+    engine_view_release(view);
+}
+
+/* Tables, a snapshot "one" of the first generation, and what is only in the log; as killed. */
+static char *make_store(struct engine_fixture *fixture)
+{
+    struct engine *engine = fixture->engine;
+    uint64_t id;
+
+    put_generation(engine, 1, 0, KEYS);
+    assert_int_equal(
+        engine_checkpoint_create(engine, slice_of_string("one"), slice_of_string("tags"), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    put_generation(engine, 2, 0, 200);
+    assert_int_equal(engine_flush(engine), 0);
+    put_generation(engine, 3, 0, 100);
+    assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
+    return damage_copy_store(fixture, "copy");
+}
+
+static void lose_manifest(const char *store)
+{
+    char *path = damage_find(store, "manifest", "data.mdb");
+
+    assert_int_equal(unlink(path), 0);
+    free(path);
+}
+
+static int try_rebuild(struct engine_fixture *fixture, const char *store,
+                       struct engine_rebuild_result *ret_result)
+{
+    struct engine_rebuild_result ignored;
+
+    return engine_rebuild(fixture->io, store, ret_result != NULL ? ret_result : &ignored);
+}
+
+static struct engine *open_engine(struct engine_fixture *fixture, const char *path)
+{
+    struct engine_options options = fixture->options;
+    struct engine *engine;
+
+    options.path = path;
+    assert_int_equal(engine_open(&options, &engine), 0);
+    return engine;
+}
+
+static int find_one(void *context, const struct engine_checkpoint_info *info)
+{
+    uint64_t *id = context;
+
+    assert_true(slice_equal(slice_of(info->name, info->name_size), slice_of_string("one")));
+    assert_true(slice_equal(slice_of(info->payload, info->payload_size), slice_of_string("tags")));
+    *id = info->id;
+    return 0;
+}
+
+static void a_lost_manifest_is_made_anew_of_tables_snapshots_and_the_log(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture);
+    struct engine_rebuild_result result;
+    struct engine_view *view;
+    struct engine *engine;
+    struct buffer value = {0};
+    uint8_t key[8], data[3000];
+    uint64_t id = 0;
+    int damage = 0;
+
+    assert_int_equal(engine_manifest_check(fixture->io, store, &damage), 0);
+    assert_int_equal(damage, 0);
+    lose_manifest(store);
+    assert_int_equal(engine_manifest_check(fixture->io, store, &damage), 0);
+    assert_int_equal(damage, ERROR_TRUNCATED);
+    assert_int_equal(try_rebuild(fixture, store, &result), 0);
+    assert_true(result.tables > 0 && result.blobs > 0);
+    assert_int_equal(result.snapshots, 1);
+    assert_int_equal(result.snapshots_unusable, 0);
+    assert_int_equal(result.records, KEYS);
+    assert_int_equal(result.log_entries, 100);
+    assert_int_equal(engine_manifest_check(fixture->io, store, &damage), 0);
+    assert_int_equal(damage, 0);
+
+    engine = open_engine(fixture, store);
+    check_live(engine);
+    assert_int_equal(engine_checkpoint_each(engine, find_one, &id), 0);
+    assert_int_equal(engine_checkpoint_view(engine, id, &view), 0);
+    make_value(1, 1, data);
+    assert_int_equal(engine_view_get(view, engine_fixture_key(key, 1), &value, NULL), 1);
+    assert_memory_equal(value.data, data, 500);
+    buffer_free(&value);
+    engine_view_release(view);
+    put_generation(engine, 3, 0, 1);
+    check_live(engine);
+    assert_int_equal(engine_close(engine), 0);
+    free(store);
+}
+
+static void making_it_twice_gives_the_same(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture);
+    struct engine_rebuild_result first, second;
+    struct engine *engine;
+
+    lose_manifest(store);
+    assert_int_equal(try_rebuild(fixture, store, &first), 0);
+    lose_manifest(store);
+    assert_int_equal(try_rebuild(fixture, store, &second), 0);
+    assert_int_equal(second.records, first.records);
+    assert_int_equal(second.last_sequence, first.last_sequence);
+    assert_int_equal(second.log_entries, first.log_entries);
+    engine = open_engine(fixture, store);
+    check_live(engine);
+    assert_int_equal(engine_close(engine), 0);
+    free(store);
+}
+
+static void a_manifest_whose_directory_is_gone_is_lost_too(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture), *manifest = test_path(store, "manifest");
+    int damage = 0;
+
+    test_directory_remove(manifest); /* frees it */
+    assert_int_equal(engine_manifest_check(fixture->io, store, &damage), 0);
+    assert_int_equal(damage, ERROR_TRUNCATED);
+    free(store);
+}
+
+/* ---- what it refuses ---- */
+
+static void nothing_is_made_of_a_damaged_table(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture), *table;
+    uint8_t *bytes;
+    size_t size;
+
+    lose_manifest(store);
+    table = damage_find(store, "chunks", ".tbl");
+    bytes = test_file_read(table, &size);
+    assert_int_equal(chmod(table, 0600), 0);
+    bytes[CHUNK_HEADER_SIZE + 100] ^= 1; /* in a block */
+    test_file_write(table, bytes, size);
+    assert_int_equal(try_rebuild(fixture, store, NULL), ERROR_CORRUPT);
+    bytes[CHUNK_HEADER_SIZE + 100] ^= 1;
+    test_file_write(table, bytes, size - 1);
+    assert_int_equal(try_rebuild(fixture, store, NULL), ERROR_CORRUPT);
+    free(bytes);
+    free(table);
+    free(store);
+}
+
+static void nothing_is_made_without_a_blob_chunk_that_is_referred_to(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture), *blob;
+
+    lose_manifest(store);
+    blob = damage_find(store, "chunks", ".blb");
+    assert_int_equal(unlink(blob), 0);
+    assert_int_equal(try_rebuild(fixture, store, NULL), ERROR_MISSING_CHUNK);
+    free(blob);
+    free(store);
+}
+
+static void nothing_is_made_of_a_log_with_a_gap(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct manifest_scalars scalars;
+    struct batch batch = {0};
+    uint64_t sequences[2];
+
+    put_generation(fixture->engine, 1, 0, 4);
+    engine_fixture_close(fixture);
+    scalars = damage_scalars(fixture->path);
+    sequences[0] = scalars.last_sequence + 1;
+    sequences[1] = sequences[0] + 2;
+    batch_put(&batch, slice_of_string("key"), slice_of_string("value"));
+    damage_write_log(fixture->io, fixture->path, scalars.wal_segment, sequences, &batch);
+    batch_free(&batch);
+    lose_manifest(fixture->path);
+    assert_int_equal(try_rebuild(fixture, fixture->path, NULL), ERROR_CORRUPT);
+}
+
+/* A sealed manifest of another store under a good hash, as a directory that somebody copied. */
+static void a_snapshot_of_another_store_is_left_alone(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture);
+    char *manifest = damage_find(store, "checkpoints/one", "MANIFEST-");
+    char *current = damage_find(store, "checkpoints/one", "CURRENT");
+    struct checksum_stream *stream = checksum_stream_new();
+    struct engine_rebuild_result result;
+    struct checksum128 hash;
+    uint8_t *bytes;
+    size_t size;
+
+    bytes = test_file_read(manifest, &size);
+    bytes[16] ^= 1; /* the uuid */
+    put_le64(bytes + size - 8, checksum64(bytes, size - 8));
+    assert_int_equal(chmod(manifest, 0600), 0);
+    test_file_write(manifest, bytes, size);
+    checksum_stream_update(stream, bytes, size);
+    hash = checksum_stream_digest(stream);
+    checksum_stream_free(stream);
+    free(bytes);
+    bytes = test_file_read(current, &size);
+    put_le64(bytes + 24, hash.low);
+    put_le64(bytes + 32, hash.high);
+    put_le64(bytes + size - 8, checksum64(bytes, size - 8));
+    assert_int_equal(chmod(current, 0600), 0);
+    test_file_write(current, bytes, size);
+    free(bytes);
+    lose_manifest(store);
+    assert_int_equal(try_rebuild(fixture, store, &result), 0);
+    assert_int_equal(result.snapshots, 0);
+    assert_int_equal(result.snapshots_unusable, 1);
+    free(current);
+    free(manifest);
+    free(store);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, engine_fixture_setup, engine_fixture_teardown)
+        TEST(a_lost_manifest_is_made_anew_of_tables_snapshots_and_the_log),
+        TEST(making_it_twice_gives_the_same),
+        TEST(a_manifest_whose_directory_is_gone_is_lost_too),
+        TEST(nothing_is_made_of_a_damaged_table),
+        TEST(nothing_is_made_without_a_blob_chunk_that_is_referred_to),
+        TEST(nothing_is_made_of_a_log_with_a_gap),
+        TEST(a_snapshot_of_another_store_is_left_alone),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
