@@ -649,9 +649,152 @@ static void what_is_synced_is_in_chunks_that_have_their_names(void **state)
     test_directory_remove(scratch);
 }
 
+/* ---- a chunk taken back from a snapshot ---- */
+
+static int count_blob(void *context, const char *name)
+{
+    if (strstr(name, ".blb") != NULL)
+        (*(size_t *)context)++;
+    return 0;
+}
+
+static size_t count_blobs(struct disk_model *disk, const char *store)
+{
+    char *path = test_path(store, "chunks");
+    struct io_file *directory;
+    size_t count = 0;
+
+    assert_int_equal(io_open_root(disk_model_io(disk), path, &directory), 0);
+    assert_int_equal(io_list(disk_model_io(disk), directory, count_blob, &count), 0);
+    io_close(disk_model_io(disk), directory);
+    free(path);
+    return count;
+}
+
+/* The reference to what put_frame() wrote under `key`. */
+static struct blob_ref reference_of(struct engine_view *view, const char *key)
+{
+    struct buffer value = {0};
+    struct record record;
+    struct blob_ref ref;
+
+    assert_int_equal(engine_view_get(view, slice_of_string(key), &value, &record), 1);
+    assert_int_equal(record.kind, RECORD_REFERENCE);
+    assert_int_equal(blob_ref_decode(record.value, &ref), 0);
+    buffer_free(&value);
+    return ref;
+}
+
+static void check_frame(struct engine *engine, const char *key, int byte)
+{
+    struct engine_view *view = engine_view_acquire(engine);
+    struct blob_ref ref = reference_of(view, key);
+    uint8_t data[FRAME_SIZE], expected[FRAME_SIZE];
+
+    memset(expected, byte, sizeof expected);
+    assert_int_equal(engine_blob_read(view, &(struct engine_blob_read){&ref, data}, 1), 0);
+    assert_memory_equal(data, expected, sizeof data);
+    engine_view_release(view);
+}
+
+static void remove_key(struct engine *engine, const char *key)
+{
+    struct batch batch = {0};
+
+    batch_delete(&batch, slice_of_string(key));
+    assert_int_equal(engine_write(engine, &batch, NULL), 0);
+    batch_free(&batch);
+}
+
+/* "taken" gets what the snapshot has under "kept", whose chunk the live store has no more. */
+static void take_back(struct disk_model *disk, struct engine *engine, uint64_t id)
+{
+    uint64_t links = disk_model_count(disk, DISK_LINK);
+    struct batch batch = {0};
+    struct engine_view *view;
+    struct blob_ref ref;
+
+    assert_int_equal(engine_checkpoint_view(engine, id, &view), 0);
+    ref = reference_of(view, "kept");
+    assert_int_equal(engine_adopt_reference(engine, view, &ref), 0);
+    assert_int_equal(disk_model_count(disk, DISK_LINK), links + 1);
+    batch_put_reference(&batch, slice_of_string("taken"), &ref);
+    assert_int_equal(engine_write(engine, &batch, NULL), 0);
+    assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
+    batch_free(&batch);
+    engine_view_release(view);
+}
+
+/* The power went: it is there, also when the snapshot has gone and the power goes again. */
+static void check_taken(struct disk_model *cut, const char *base,
+                        const struct engine_options *options, uint64_t id)
+{
+    struct disk_model *again;
+    struct engine *engine;
+
+    open_at(cut, base, options, &engine);
+    check_frame(engine, "taken", 't');
+    assert_int_equal(engine_checkpoint_delete(engine, id), 0);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(cut, "");
+    again = disk_model_cut(cut, 0);
+    open_at(again, base, options, &engine);
+    check_frame(engine, "taken", 't');
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(again, "");
+    disk_model_free(again);
+}
+
+/* Its name before the manifest's commit, and before both the number of its names: a disk that has
+ * the old number destroys it together with the snapshot (R66). */
+static void r66_a_chunk_taken_back_from_a_snapshot_is_there_for_good(void **state)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
+    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base), *killed;
+    struct engine_options options;
+    struct engine *engine;
+    uint64_t id;
+
+    (void)state;
+    disk_model_put_manifest(disk, "store");
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    engine_options_default(&options);
+    options.sync_window_ms = 0;
+    open_at(disk, base, &options, &engine);
+    put_frame(engine, "kept", 't');
+    assert_int_equal(engine_checkpoint_create(engine, slice_of_string("one"), slice_of("", 0), &id),
+                     0);
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    remove_key(engine, "kept");
+    for (unsigned tries = 0; count_blobs(disk, store) > 0; tries++) {
+        assert_true(tries < 1000);
+        assert_int_equal(engine_compact(engine), 0);
+        usleep(10000);
+    }
+    take_back(disk, engine, id);
+    killed = disk_model_clone(disk);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(disk, "");
+    for (uint64_t seed = 0; seed < 3 * CUTS; seed++) {
+        struct disk_model *cut = disk_model_cut(killed, seed);
+
+        check_taken(cut, other, &options, id);
+        disk_model_free(cut);
+    }
+    disk_model_free(killed);
+    disk_model_free(disk);
+    free(other);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(r66_a_chunk_taken_back_from_a_snapshot_is_there_for_good),
         cmocka_unit_test(a_blob_chunk_that_recovery_sealed_has_its_name_for_good),
         cmocka_unit_test(a_deletion_that_was_killed_survives_a_cut_of_the_next_start),
         cmocka_unit_test(a_checkpoint_is_emptied_when_its_new_name_is_durable),
