@@ -78,14 +78,16 @@ bool mountinfo_parse_line(char *line, struct mountinfo *ret_mount)
  * first non-zero return, which it returns. */
 typedef int mountinfo_callback(void *context, const struct mountinfo *mount);
 
-static int mountinfo_each(mountinfo_callback *callback, void *context)
+static int mountinfo_each_of(const char *process, mountinfo_callback *callback, void *context)
 {
-    FILE *table = fopen("/proc/self/mountinfo", "re");
+    char path[64], *line = NULL;
     struct mountinfo mount;
-    char *line = NULL;
     size_t capacity = 0;
     int result = 0;
+    FILE *table;
 
+    (void)snprintf(path, sizeof path, "/proc/%s/mountinfo", process);
+    table = fopen(path, "re");
     if (table == NULL)
         return -errno;
     while (result == 0 && getline(&line, &capacity, table) >= 0) {
@@ -97,6 +99,11 @@ static int mountinfo_each(mountinfo_callback *callback, void *context)
     free(line);
     (void)fclose(table);
     return result;
+}
+
+static int mountinfo_each(mountinfo_callback *callback, void *context)
+{
+    return mountinfo_each_of("self", callback, context);
 }
 
 static int mountinfo_copy(const struct mountinfo *mount, struct mountinfo *ret_copy)
@@ -199,6 +206,33 @@ int mountinfo_is_mounted(uint64_t id)
     int error = mountinfo_each(mountinfo_count, &count);
 
     return error < 0 ? error : count.mounts > 0;
+}
+
+struct mountinfo_device {
+    unsigned major, minor;
+    struct mountinfo found;
+};
+
+static int mountinfo_match_first(void *context, const struct mountinfo *mount)
+{
+    struct mountinfo_device *device = context;
+    int error;
+
+    if (mount->device_major != device->major || mount->device_minor != device->minor)
+        return 0;
+    error = mountinfo_copy(mount, &device->found);
+    return error < 0 ? error : 1;
+}
+
+int mountinfo_find_device(const char *process, unsigned device_major, unsigned device_minor,
+                          struct mountinfo *ret_mount)
+{
+    struct mountinfo_device device = {.major = device_major, .minor = device_minor};
+    int found = mountinfo_each_of(process, mountinfo_match_first, &device);
+
+    if (found > 0)
+        *ret_mount = device.found;
+    return found > 0 ? 0 : found == 0 ? -ENOENT : found;
 }
 
 /* All mounts of one filesystem say the same. */

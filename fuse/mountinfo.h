@@ -41,6 +41,11 @@ int mountinfo_is_mounted(uint64_t id);
  * it is not mounted, or another negative number on trouble. */
 int mountinfo_is_writable(unsigned device_major, unsigned device_minor);
 
+/* The first mount of the filesystem with this device number where the process is ("self", or its number):
+ * 0, -ENOENT, or another negative number on trouble. */
+int mountinfo_find_device(const char *process, unsigned device_major, unsigned device_minor,
+                          struct mountinfo *ret_mount);
+
 /* 1 while a mount of Varve shows this source, 0, or negative on trouble. */
 int mountinfo_has_source(const char *source);
 

@@ -137,3 +137,65 @@ unsigned holders_print(const struct mountinfo *mount)
     (void)closedir(processes);
     return count;
 }
+
+/* ---- other mounts of the same filesystem ---- */
+
+struct namespaces {
+    ino_t *seen;
+    size_t count;
+};
+
+/* True once for each namespace of mounts, also when there is no memory to remember it. */
+static bool is_new_namespace(struct namespaces *namespaces, const char *process)
+{
+    char path[PATH_SIZE];
+    struct stat status;
+    ino_t *grown;
+
+    (void)snprintf(path, sizeof path, "/proc/%s/ns/mnt", process);
+    if (stat(path, &status) != 0)
+        return false;
+    for (size_t i = 0; i < namespaces->count; i++)
+        if (namespaces->seen[i] == status.st_ino)
+            return false;
+    grown = reallocarray(namespaces->seen, namespaces->count + 1, sizeof *grown);
+    if (grown != NULL) {
+        namespaces->seen = grown;
+        namespaces->seen[namespaces->count++] = status.st_ino;
+    }
+    return true;
+}
+
+static bool shows_elsewhere(const char *process, const struct mountinfo *mount, bool print)
+{
+    struct mountinfo other = {0};
+    char name[64];
+
+    if (mountinfo_find_device(process, mount->device_major, mount->device_minor, &other) < 0)
+        return false;
+    if (print) {
+        holder_name(process, name, sizeof name);
+        (void)fprintf(stderr, "  %s (process %s) has it mounted on %s\n", name, process,
+                      other.mount_point);
+    }
+    mountinfo_free(&other);
+    return true;
+}
+
+unsigned holders_elsewhere(const struct mountinfo *mount, bool print)
+{
+    struct namespaces namespaces = {0};
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    unsigned count = 0;
+
+    if (processes == NULL)
+        return 0;
+    while ((entry = readdir(processes)) != NULL)
+        if (isdigit((unsigned char)entry->d_name[0]) &&
+            is_new_namespace(&namespaces, entry->d_name))
+            count += shows_elsewhere(entry->d_name, mount, print);
+    (void)closedir(processes);
+    free(namespaces.seen);
+    return count;
+}

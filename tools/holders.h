@@ -13,4 +13,8 @@
 /* Print one line for each holder of the mount; returns how many there are. */
 unsigned holders_print(const struct mountinfo *mount);
 
+/* The same for what shows the mount's filesystem in other places: namespaces that copied the mount,
+ * and bind mounts. One process stands for each namespace. Without `print` they are only counted. */
+unsigned holders_elsewhere(const struct mountinfo *mount, bool print);
+
 #endif

@@ -27,10 +27,7 @@ static int store_lock_try(struct io *io, struct io_file *root)
     return error;
 }
 
-/* Does the poller want another try? */
-typedef bool store_lock_patience(void *context);
-
-static int store_lock_poll(const char *store, store_lock_patience *patience, void *context)
+int store_lock_wait(const char *store, store_lock_patience *patience, void *context)
 {
     const struct timespec interval = {.tv_nsec = POLL_INTERVAL_NS};
     struct io_file *root;
@@ -47,17 +44,6 @@ static int store_lock_poll(const char *store, store_lock_patience *patience, voi
     }
     io_close_backend(io);
     return error == -ENOENT ? 0 : error;
-}
-
-static bool always(void *context)
-{
-    (void)context;
-    return true;
-}
-
-int store_lock_wait(const char *store)
-{
-    return store_lock_poll(store, always, NULL);
 }
 
 struct closing {
@@ -84,6 +70,6 @@ void store_lock_wait_closing(const char *store, const char *fsname)
     struct closing closing = {.store = realpath(store, NULL), .fsname = fsname};
 
     if (closing.store != NULL)
-        (void)store_lock_poll(closing.store, closing_patience, &closing);
+        (void)store_lock_wait(closing.store, closing_patience, &closing);
     free(closing.store);
 }

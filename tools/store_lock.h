@@ -9,9 +9,14 @@
 #ifndef VARVE_TOOLS_STORE_LOCK_H
 #define VARVE_TOOLS_STORE_LOCK_H
 
-/* Wait as long as it takes. 0: free, or nothing there that is locked (a checkpoint); or negative.
- */
-int store_lock_wait(const char *store);
+#include <stdbool.h>
+
+/* Does the waiter want another try? Asked every 2 ms. */
+typedef bool store_lock_patience(void *context);
+
+/* Wait as long as the caller wants to. 0: free, or nothing there that is locked (a checkpoint);
+ * ERROR_LOCKED: it is in use still; or another negative error. */
+int store_lock_wait(const char *store, store_lock_patience *patience, void *context);
 
 /*
  * Wait for a store that is likely being closed: one in use that no mount shows. Ends after ten

@@ -3,7 +3,8 @@
  * umount.c - varve umount
  *
  * Sync first, so that the unmount itself is short; unmount; then wait until the daemon has let go
- * of the store's lock, which it does last, after everything is durable.
+ * of the store's lock, which it does last, after everything is durable. While another namespace
+ * still has the mount the daemon goes on: whoever that is is named instead of waited for.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/base/error.h"
+#include "engine/base/lock.h"
 #include "fuse/ll.h"
 #include "fuse/mountinfo.h"
 #include "tools/command.h"
@@ -89,6 +91,49 @@ static void umount_explain_busy(const struct mountinfo *mount)
                               "device or swap, or a process of another user\n");
 }
 
+/* ---- waiting for the daemon ---- */
+
+#define LOOK_EVERY_NS UINT64_C(100000000)
+#define ELSEWHERE_NS  UINT64_C(10000000000)
+
+/* A namespace that copied the mount, or a bind mount, keeps the daemon for as long as it likes. */
+struct umount_wait {
+    const struct mountinfo *mount;
+    uint64_t looked_ns;
+    uint64_t elsewhere_since_ns; /* 0: it is not mounted elsewhere */
+};
+
+static bool umount_patience(void *context)
+{
+    struct umount_wait *wait = context;
+    uint64_t now = clock_monotonic_ns();
+
+    if (now - wait->looked_ns < LOOK_EVERY_NS)
+        return true;
+    wait->looked_ns = now;
+    if (holders_elsewhere(wait->mount, false) == 0)
+        wait->elsewhere_since_ns = 0;
+    else if (wait->elsewhere_since_ns == 0)
+        wait->elsewhere_since_ns = now;
+    return wait->elsewhere_since_ns == 0 || now - wait->elsewhere_since_ns < ELSEWHERE_NS;
+}
+
+static int umount_wait(const struct mountinfo *mount, const char *store)
+{
+    struct umount_wait wait = {.mount = mount, .looked_ns = clock_monotonic_ns()};
+    int error = store_lock_wait(store, umount_patience, &wait);
+
+    if (error == ERROR_LOCKED) {
+        output_error("%s is unmounted here, and its store %s stays in use:", mount->mount_point,
+                     store);
+        (void)holders_elsewhere(mount, true);
+    } else if (error < 0) {
+        output_error("unmounted, but it cannot be seen whether %s is released: %s", store,
+                     error_text(error));
+    }
+    return error;
+}
+
 /* ---- the whole ---- */
 
 static int umount_mount(const struct mountinfo *mount, const struct umount_daemon *daemon)
@@ -101,11 +146,7 @@ static int umount_mount(const struct mountinfo *mount, const struct umount_daemo
         output_error("cannot unmount %s: %s", mount->mount_point, error_text(error));
     if (error < 0 || !daemon->alive)
         return error;
-    error = store_lock_wait(daemon->store);
-    if (error < 0)
-        output_error("unmounted, but it cannot be seen whether %s is released: %s", daemon->store,
-                     error_text(error));
-    return error;
+    return umount_wait(mount, daemon->store);
 }
 
 static int umount_run(const struct command_words *arguments, const struct mountinfo *mount)
@@ -127,7 +168,8 @@ int command_umount(int argc, char **argv)
         .args_doc = "MNT",
         .documentation =
             "Unmount the mount that holds MNT. When it returns, everything is durable and the "
-            "store is free. If the mount is busy, its holders are named.",
+            "store is free. If the mount is busy, its holders are named; so is, with exit status "
+            "1, who has it mounted in another place and keeps the store in use by that.",
         .missing = "MNT",
     };
     struct command_words arguments;
