@@ -459,7 +459,7 @@ static int open_with_separator(struct fixture *fixture, int difference)
     struct forged forged = take_apart_with(fixture, 2000);
     struct buffer *index = &forged.raw[INDEX];
     uint8_t *at = index->data + 4, *end = index->data + index->size;
-    uint64_t number;
+    uint64_t number = 0;
 
     assert_true(get_le32(index->data) >= 2);
     for (size_t i = 0; i < 4; i++) { /* of the first one, whose key is empty */
