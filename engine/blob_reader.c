@@ -181,7 +181,7 @@ static int item_verify(const struct item *item, const struct run *run)
     return 0;
 }
 
-static int item_deliver(struct blob_reader *reader, struct item *item, const struct run *run)
+static int item_decode(struct blob_reader *reader, struct item *item, const struct run *run)
 {
     const struct blob_ref *ref = item->ref;
     int error = item_verify(item, run);
@@ -200,6 +200,15 @@ static int item_deliver(struct blob_reader *reader, struct item *item, const str
     else
         error = decode_part(reader, item);
     return error == ERROR_CORRUPT ? corrupt(ref, run, "a frame does not decompress") : error;
+}
+
+static int item_deliver(struct blob_reader *reader, struct item *item, const struct run *run)
+{
+    int error = item_decode(reader, item, run);
+
+    if (error == ERROR_CORRUPT)
+        io_note_corruption(reader->options.io);
+    return error;
 }
 
 /* ---- runs ---- */
@@ -502,6 +511,8 @@ int blob_reader_verify(struct blob_reader *reader, const struct chunk_identity *
         error = io_read_exact(reader->options.io, file, trailer, sizeof trailer, content_size);
     if (error == 0)
         error = compare_trailer(trailer, identity, hash);
+    if (error == ERROR_CORRUPT)
+        io_note_corruption(reader->options.io);
     if (error < 0)
         log_error("blob chunk %s: verify: %s", name, error_text(error));
     io_close(reader->options.io, file);

@@ -25,6 +25,8 @@ void engine_options_default(struct engine_options *options)
         .descriptors_max = 256,
         .table_bytes = 16 * 1024 * 1024,
         .level_base_bytes = 64 * 1024 * 1024,
+        .io_deadline_ms = 30000,
+        .alert_second_ms = 1000,
     };
 }
 
@@ -127,6 +129,7 @@ static struct engine *engine_new(const struct engine_options *options)
 
 static void engine_free(struct engine *engine)
 {
+    engine_monitor_end_alerts(engine->monitor);
     engine_witness_close(engine);
     blob_writer_close(engine->blob_writer);
     crew_close(engine->crew);
@@ -158,6 +161,7 @@ static void engine_free(struct engine *engine)
     block_cache_free(engine->cache);
     manifest_close(engine->manifest);
     store_close(engine->store);
+    engine_monitor_stop(engine->monitor); /* what was closed could hang, too */
     free(engine->checkpoints);
     free(engine->catalogue);
     free(engine->adopted);
@@ -239,6 +243,7 @@ static int open_live(struct engine *engine)
     struct manifest_options options = {
         .map_size_bytes = MANIFEST_MAP_BYTES,
         .change_log_entries_max = CHANGE_LOG_ENTRIES_MAX,
+        .io = engine->io,
     };
     char path[4096];
     int result;
@@ -253,7 +258,7 @@ static int open_live(struct engine *engine)
     return result;
 }
 
-static int start_thread(pthread_t *thread, bool *started, const char *name, void *(*body)(void *),
+int engine_start_thread(pthread_t *thread, bool *started, const char *name, void *(*body)(void *),
                         void *context)
 {
     int result = pthread_create(thread, NULL, body, context);
@@ -266,18 +271,18 @@ static int start_thread(pthread_t *thread, bool *started, const char *name, void
 
 static int start_threads(struct engine *engine)
 {
-    int result = start_thread(&engine->log_thread, &engine->log_started, "varve-log",
-                              engine_log_main, engine);
+    int result = engine_start_thread(&engine->log_thread, &engine->log_started, "varve-log",
+                                     engine_log_main, engine);
 
     if (result == 0)
-        result = start_thread(&engine->flush_thread, &engine->flush_started, "varve-flush",
-                              engine_flush_main, engine);
+        result = engine_start_thread(&engine->flush_thread, &engine->flush_started, "varve-flush",
+                                     engine_flush_main, engine);
     if (result == 0)
-        result = start_thread(&engine->compaction_thread, &engine->compaction_started,
-                              "varve-compact", engine_compaction_main, engine);
+        result = engine_start_thread(&engine->compaction_thread, &engine->compaction_started,
+                                     "varve-compact", engine_compaction_main, engine);
     if (result == 0)
-        result = start_thread(&engine->checkpoint_thread, &engine->checkpoint_started,
-                              "varve-snapshot", engine_checkpoint_main, engine);
+        result = engine_start_thread(&engine->checkpoint_thread, &engine->checkpoint_started,
+                                     "varve-snapshot", engine_checkpoint_main, engine);
     if (result == 0)
         engine_compaction_wake(engine);
     return result;
@@ -329,7 +334,9 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
         free(engine);
         return -ENOMEM;
     }
-    result = open_store(engine, options);
+    result = engine_monitor_start(engine);
+    if (result == 0)
+        result = open_store(engine, options);
     if (result < 0)
         goto fail;
     engine->cache = block_cache_new(options->block_cache_bytes);
@@ -354,6 +361,7 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
             goto fail;
         }
     }
+    engine_monitor_begin_alerts(engine->monitor);
     *ret_engine = engine;
     return 0;
 fail:

@@ -16,8 +16,9 @@
  * Bounds:     memtables, WAL buffer, unwritten blob data and L0 tables are bounded; past a bound
  *             engine_write() and engine_blob_append() wait (blocking_enter()).
  * Threads:    every function from any thread. It starts: a WAL thread (sync window), a flush thread, a
- *             compaction thread, a checkpoint thread, a blob writer thread, and helpers that compress,
- *             one less than there are CPUs; engine_close() ends them.
+ *             compaction thread, a checkpoint thread, a blob writer thread, a monitor (alerts, and calls of
+ *             the disk that hang), and helpers that compress, one less than there are CPUs;
+ *             engine_close() ends them.
  *             Sequence numbers: one per record, rising without gaps, in the one order of
  *             acknowledgement.
  * Locks:      docs/concurrency.md.
@@ -51,6 +52,8 @@ struct engine_options {
     uint32_t descriptors_max;  /* open blob chunks */
     uint64_t table_bytes;      /* target size of a table */
     uint64_t level_base_bytes; /* target size of level 1 */
+    uint32_t io_deadline_ms;   /* a call of the disk that takes longer is named in the log; 0: none */
+    uint32_t alert_second_ms;  /* what a second is to alerts: 1000, less in tests */
 };
 
 /* Fill in the defaults. */
@@ -312,6 +315,22 @@ struct engine_statistics {
     struct io_statistics io;
 };
 void engine_get_statistics(struct engine *engine, struct engine_statistics *ret);
+
+/*
+ * Alerts (engine_alert.c): conditions that somebody should know of. Looked at once a second; when one
+ * begins and when it ends there is a line in the log.
+ */
+#define ENGINE_ALERT_DETAIL_SIZE 400
+
+struct engine_alert {
+    const char *name, *words; /* for programs, for people; static */
+    bool is_critical;         /* or a warning */
+    bool is_active;
+    uint64_t since_s;                      /* time of day, when active */
+    char detail[ENGINE_ALERT_DETAIL_SIZE]; /* what is known when active; may be "" */
+};
+size_t engine_alert_count(void);
+void engine_alert_get(struct engine *engine, size_t index, struct engine_alert *ret_alert);
 
 /* 0, or -ENOSPC when new work should be refused because the disk is nearly full. Deletions are not asked:
  * the reserve is what they, and the flushes that make them permanent, live on (P7). */

@@ -68,14 +68,8 @@ static bool write_has_room(const struct engine *engine)
             engine->read_only);
 }
 
-int engine_wait_for_room_locked(struct engine *engine)
+static int wait_for_room(struct engine *engine)
 {
-    if (write_has_room(engine))
-        return 0;
-    ENGINE_COUNT(engine, write_waits, 1);
-    lock_release(&engine->write_lock);
-    blocking_enter();
-    lock_acquire(&engine->write_lock);
     while (!write_has_room(engine)) {
         if (engine_latched(engine))
             return ERROR_LATCHED;
@@ -88,6 +82,22 @@ int engine_wait_for_room_locked(struct engine *engine)
         lock_wait(&engine->write_lock, &engine->room);
     }
     return 0;
+}
+
+int engine_wait_for_room_locked(struct engine *engine)
+{
+    int result;
+
+    if (write_has_room(engine))
+        return 0;
+    ENGINE_COUNT(engine, write_waits, 1);
+    lock_release(&engine->write_lock);
+    blocking_enter();
+    lock_acquire(&engine->write_lock);
+    engine->room_waiters++;
+    result = wait_for_room(engine);
+    engine->room_waiters--;
+    return result;
 }
 
 int engine_write(struct engine *engine, const struct batch *batch, uint64_t *ret_first_sequence)

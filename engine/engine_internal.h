@@ -201,6 +201,7 @@ struct engine {
     atomic_ullong space_checked_ns; /* when it was asked last */
     int flush_starved;       /* write_lock: the shortage that the flush thread waits out, or 0 */
     int log_starved;         /* write_lock: the same of the log */
+    uint32_t room_waiters;   /* write_lock: writers that wait for room */
     struct adopted *adopted; /* install_lock */
     size_t adopted_count, adopted_capacity;
 
@@ -228,6 +229,8 @@ struct engine {
     uint64_t full_compactions_asked, full_compactions_done;
     int compaction_error;
 
+    struct engine_monitor *monitor;
+
     pthread_t log_thread, flush_thread, compaction_thread, checkpoint_thread;
     bool log_started, flush_started, compaction_started, checkpoint_started;
 
@@ -247,6 +250,27 @@ int engine_failed(struct engine *engine, int error, const char *what);
 bool engine_can_retry(struct engine *engine, int error);
 /* Wake every waiter of write_lock (held), after a latch or to stop. */
 void engine_wake_locked(struct engine *engine);
+
+int engine_start_thread(pthread_t *thread, bool *started, const char *name, void *(*body)(void *),
+                        void *context);
+
+/* engine_monitor.c: names calls of the disk that hang, from the first one of opening to the last one of
+ * closing (R7), and keeps the alerts while the engine is open. All accept NULL. */
+int engine_monitor_start(struct engine *engine);
+void engine_monitor_begin_alerts(struct engine_monitor *monitor);
+void engine_monitor_end_alerts(struct engine_monitor *monitor); /* none is looked at any more */
+void engine_monitor_stop(struct engine_monitor *monitor);
+/* What the alerts have found, under a lock of its own. */
+void engine_monitor_lock(struct engine_monitor *monitor);
+void engine_monitor_unlock(struct engine_monitor *monitor);
+
+/* engine_alert.c */
+struct engine_alerts;
+struct engine_alerts *engine_alerts_new(struct engine *engine); /* NULL: out of memory */
+void engine_alerts_free(struct engine_alerts *alerts);          /* accepts NULL */
+/* The monitor's thread: `hanging` calls of the disk hang, as `text` says of the oldest. */
+void engine_alerts_look(struct engine_alerts *alerts, unsigned hanging, const char *text);
+struct engine_alerts *engine_monitor_alerts(struct engine_monitor *monitor);
 
 /* engine_commit.c */
 int engine_freeze_locked(struct engine *engine,

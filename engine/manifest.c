@@ -53,6 +53,7 @@ struct manifest {
     MDB_env *environment;
     MDB_dbi database;
     char *path;
+    struct io *io; /* or NULL */
     bool read_only;
     bool poisoned;
     bool reserve_unsupported;
@@ -256,10 +257,16 @@ static int transaction_begin(struct manifest *manifest, bool for_reading,
 static int transaction_commit(struct manifest_transaction *transaction)
 {
     struct manifest *manifest = transaction->manifest;
-    int result = mdb_txn_commit(transaction->handle);
+    struct io_flight *flight = NULL;
+    int result;
+
+    if (manifest->io != NULL)
+        flight = io_flight_begin(manifest->io, IO_OPERATION_COMMIT, NULL, manifest->path, 0, 0);
+    result = mdb_txn_commit(transaction->handle);
+    io_flight_end(flight);
 
     if (result == MDB_SUCCESS) {
-        manifest->statistics.commits++;
+        __atomic_fetch_add(&manifest->statistics.commits, 1, __ATOMIC_RELAXED);
         return 0;
     }
     /* The free list is written before anything reaches the disk: a full map there is harmless. */
@@ -308,6 +315,19 @@ static void report_look_under_way(struct manifest *manifest)
         return;
     log_warning("manifest %s: a read transaction has been open for %llu ms", manifest->path,
                 (unsigned long long)((now_ns - since_ns) / 1000000));
+}
+
+uint64_t manifest_commits(const struct manifest *manifest)
+{
+    return __atomic_load_n(&manifest->statistics.commits, __ATOMIC_RELAXED);
+}
+
+uint64_t manifest_look_age_ns(struct manifest *manifest)
+{
+    uint64_t since_ns = atomic_load(&manifest->looking_since_ns);
+    uint64_t now_ns = clock_monotonic_ns();
+
+    return since_ns == 0 || now_ns < since_ns ? 0 : now_ns - since_ns;
 }
 
 static void manifest_lock(struct manifest *manifest)
@@ -734,6 +754,7 @@ int manifest_open(const struct manifest_options *options, struct manifest **ret_
         return -ENOMEM;
     lock_init(&manifest->lock, LOCK_RANK_MANIFEST);
     manifest->process = getpid();
+    manifest->io = options->io;
     manifest->read_only = options->read_only;
     manifest->change_log_entries_max = options->change_log_entries_max;
     manifest_set_slow_look_ms(manifest, SLOW_LOOK_MS);

@@ -90,6 +90,7 @@ struct manifest;
 
 struct manifest_options {
     const char *path; /* of manifest/ */
+    struct io *io;    /* where commits are told of, for its watchdog; NULL: nowhere */
     bool read_only;
     bool create;                     /* an empty environment, when none is there (store_create()) */
     size_t map_size_bytes;           /* at first; grows */
@@ -161,6 +162,12 @@ int manifest_lease_each(struct manifest *manifest, uint64_t checkpoint_id, uint6
 bool manifest_is_poisoned(struct manifest *manifest);
 /* Commit nothing any more, as after a commit that failed. A commit under way is waited for. */
 void manifest_poison(struct manifest *manifest);
+
+/* How many commits there were. Waits for nobody, whatever the disk does. */
+uint64_t manifest_commits(const struct manifest *manifest);
+
+/* How long the read transaction has been open that is; 0: none is. */
+uint64_t manifest_look_age_ns(struct manifest *manifest);
 
 struct manifest_statistics {
     uint64_t commits, map_size_bytes, used_bytes, map_growths;

@@ -421,6 +421,7 @@ int table_reader_report_block(const struct table_reader *reader, size_t index)
 {
     log_error("chunk %s: block at %" PRIu64 " is damaged", reader->name,
               reader->index.positions[index]);
+    io_note_corruption(reader->io);
     return ERROR_CORRUPT;
 }
 
@@ -575,6 +576,7 @@ int table_reader_verify(struct table_reader *reader)
     free(data);
     if (error == 0 && !checksum128_equal(hash, reader->meta.identity.hash)) {
         log_error("chunk %s: content hash does not match", reader->name);
+        io_note_corruption(reader->io);
         error = ERROR_CORRUPT;
     }
     return error;

@@ -84,6 +84,7 @@ static const struct option option_table[] = {
     {"snaplinks", OPTION_CHOICE, OFFSET(fs.snaplinks), 0, 0, {"off", "on"}},
     {"snapshot_views", OPTION_U32, OFFSET(fs.snapshot_views_max), 1, 4096, {0}},
     {"sync_window", OPTION_U32, OFFSET(engine.sync_window_ms), 0, 3600000, {0}},
+    {"io_deadline", OPTION_U32, OFFSET(engine.io_deadline_ms), 0, 3600000, {0}},
     {"memtable_mb", OPTION_MEBIBYTES, OFFSET(engine.memtable_bytes), 1, 4096, {0}},
     {"cache_mb", OPTION_MEBIBYTES, OFFSET(engine.block_cache_bytes), 1, 1 << 20, {0}},
     {"threads", OPTION_U32, OFFSET(threads_max), 2, LL_THREADS_LIMIT, {0}},

@@ -65,10 +65,11 @@ static const struct field engine_fields[] = {
 };
 
 static const struct field io_fields[] = {
-    FIELD(io_statistics, reads),  FIELD(io_statistics, read_bytes),
-    FIELD(io_statistics, writes), FIELD(io_statistics, write_bytes),
-    FIELD(io_statistics, syncs),  FIELD(io_statistics, opens),
-    FIELD(io_statistics, links),  FIELD(io_statistics, errors),
+    FIELD(io_statistics, reads),     FIELD(io_statistics, read_bytes),
+    FIELD(io_statistics, writes),    FIELD(io_statistics, write_bytes),
+    FIELD(io_statistics, syncs),     FIELD(io_statistics, opens),
+    FIELD(io_statistics, links),     FIELD(io_statistics, errors),
+    FIELD(io_statistics, shortages), FIELD(io_statistics, corruptions),
 };
 
 static const struct field fs_fields[] = {
@@ -242,6 +243,30 @@ static int ll_stats_state(struct ll *ll, json_t *reply)
     return error;
 }
 
+/* All of them, so that who watches one sees that it is not active. */
+static int ll_stats_alerts(struct ll *ll, json_t *reply)
+{
+    json_t *alerts = json_array();
+
+    if (alerts == NULL || json_object_set_new(reply, "alerts", alerts) != 0)
+        return -ENOMEM;
+    for (size_t i = 0; i < engine_alert_count(); i++) {
+        struct engine_alert alert;
+        json_t *object;
+
+        engine_alert_get(ll->engine, i, &alert);
+        object = json_pack("{s:s, s:s, s:b, s:s}", "name", alert.name, "severity",
+                           alert.is_critical ? "critical" : "warning", "active",
+                           (int)alert.is_active, "words", alert.words);
+        if (object == NULL || json_array_append_new(alerts, object) != 0)
+            return -ENOMEM;
+        if (alert.is_active && (ll_verb_set_text(object, "detail", alert.detail) < 0 ||
+                                ll_verb_set_number(object, "since", alert.since_s) < 0))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
 static int ll_stats_identity(struct ll *ll, json_t *reply)
 {
     const uint8_t *uuid = engine_uuid(ll->engine);
@@ -261,8 +286,8 @@ static int ll_stats_identity(struct ll *ll, json_t *reply)
 int ll_verb_stats(struct ll *ll, const json_t *request, json_t *reply)
 {
     static int (*const parts[])(struct ll *, json_t *) = {
-        ll_stats_state, ll_stats_identity, ll_stats_space,    ll_stats_engine,
-        ll_stats_fs,    ll_stats_daemon,   ll_stats_requests, ll_stats_snapshots,
+        ll_stats_state, ll_stats_alerts, ll_stats_identity, ll_stats_space,     ll_stats_engine,
+        ll_stats_fs,    ll_stats_daemon, ll_stats_requests, ll_stats_snapshots,
     };
     int error = 0;
 

@@ -370,6 +370,7 @@ static const char mount_documentation[] =
     "  snapdirs=everywhere|root  which directories have one (everywhere)\n"
     "  snaplinks=on|off        unchanged files are hard links across snapshots (on)\n"
     "  sync_window=MS          acknowledged work is durable after this long (1000)\n"
+    "  io_deadline=MS          a call of the disk that takes longer is named in the log (30000; 0: none)\n"
     "  memtable_mb=N           memory for new records before they go to a table\n"
     "  cache_mb=N              memory for blocks of tables\n"
     "  threads=N               threads that serve requests (16)\n"

@@ -86,6 +86,27 @@ static void stats_print_levels(const json_t *levels, int indent)
     }
 }
 
+static void stats_print_alerts(const json_t *alerts)
+{
+    const json_t *alert;
+    size_t index, active = 0;
+
+    json_array_foreach(alerts, index, alert)
+    {
+        const char *detail = json_string_value(json_object_get(alert, "detail"));
+
+        if (!json_is_true(json_object_get(alert, "active")))
+            continue;
+        (void)printf("%s: %s (%s)%s%s\n", json_string_value(json_object_get(alert, "severity")),
+                     json_string_value(json_object_get(alert, "words")),
+                     json_string_value(json_object_get(alert, "name")),
+                     detail != NULL && *detail != '\0' ? ": " : "", detail != NULL ? detail : "");
+        active++;
+    }
+    if (active == 0)
+        (void)printf("alerts: none\n");
+}
+
 /* Keys with '_' for ' ', nested objects indented. */
 static void stats_print(json_t *object, int indent)
 {
@@ -97,7 +118,10 @@ static void stats_print(json_t *object, int indent)
         if (strcmp(key, "ok") == 0)
             continue;
         if (json_is_array(value)) {
-            stats_print_levels(value, indent);
+            if (strcmp(key, "alerts") == 0)
+                stats_print_alerts(value);
+            else
+                stats_print_levels(value, indent);
             continue;
         }
         (void)printf("%*s", indent, "");
@@ -139,6 +163,18 @@ static void stats_print_level_metrics(const json_t *levels)
     }
 }
 
+static void stats_print_alert_metrics(const json_t *alerts)
+{
+    const json_t *alert;
+    size_t index;
+
+    json_array_foreach(alerts, index, alert)(void)
+        printf("varve_alert{name=\"%s\",severity=\"%s\"} %d\n",
+               json_string_value(json_object_get(alert, "name")),
+               json_string_value(json_object_get(alert, "severity")),
+               json_is_true(json_object_get(alert, "active")));
+}
+
 static void stats_print_metrics(json_t *reply)
 {
     const char *state = json_string_value(json_object_get(reply, "state"));
@@ -147,6 +183,7 @@ static void stats_print_metrics(json_t *reply)
     char prefix[64];
 
     (void)printf("varve_failed %d\n", state != NULL && strcmp(state, "failed") == 0);
+    stats_print_alert_metrics(json_object_get(reply, "alerts"));
     json_object_foreach(reply, group, members)
     {
         if (!json_is_object(members))

@@ -37,6 +37,8 @@ static int count_error(struct io *io, int error)
 {
     if (error < 0)
         count(&io->counters.errors, 1);
+    if (error_is_shortage(error))
+        count(&io->counters.shortages, 1);
     return error;
 }
 
@@ -84,13 +86,16 @@ static bool name_is_component(const char *name)
 static int open_counted(struct io *io, struct io_file *directory, const char *name, int flags,
                         mode_t mode, struct io_file **ret_file)
 {
+    struct io_flight *flight;
     int error;
 
     if ((flags & IO_OPEN_CREATE) != 0 && check_power(io) < 0)
         return -EIO;
+    flight = io_flight_begin(io, IO_OPERATION_OPEN, directory, name, 0, 0);
     do
         error = io->ops->open(io, directory, name, flags, mode, ret_file);
     while (error == -EINTR);
+    io_flight_end(flight);
     if (error == 0)
         count(&io->counters.opens, 1);
     return error;
@@ -116,58 +121,91 @@ void io_close(struct io *io, struct io_file *file)
 
 int io_stat_at(struct io *io, struct io_file *directory, const char *name, struct stat *ret_stat)
 {
+    struct io_flight *flight;
+    int error;
+
     if (!name_is_component(name))
         return -EINVAL;
-    return io->ops->stat_at(io, directory, name, ret_stat);
+    flight = io_flight_begin(io, IO_OPERATION_STAT, directory, name, 0, 0);
+    error = io->ops->stat_at(io, directory, name, ret_stat);
+    io_flight_end(flight);
+    return error;
 }
 
 int io_mkdir(struct io *io, struct io_file *directory, const char *name, mode_t mode)
 {
+    struct io_flight *flight;
+    int error;
+
     if (!name_is_component(name))
         return -EINVAL;
     if (check_power(io) < 0)
         return -EIO;
-    return io->ops->mkdir(io, directory, name, mode);
+    flight = io_flight_begin(io, IO_OPERATION_MKDIR, directory, name, 0, 0);
+    error = io->ops->mkdir(io, directory, name, mode);
+    io_flight_end(flight);
+    return error;
 }
 
 int io_unlink(struct io *io, struct io_file *directory, const char *name)
 {
+    struct io_flight *flight;
+    int error;
+
     if (!name_is_component(name))
         return -EINVAL;
     if (check_power(io) < 0)
         return -EIO;
-    return io->ops->unlink(io, directory, name, false);
+    flight = io_flight_begin(io, IO_OPERATION_UNLINK, directory, name, 0, 0);
+    error = io->ops->unlink(io, directory, name, false);
+    io_flight_end(flight);
+    return error;
 }
 
 int io_rmdir(struct io *io, struct io_file *directory, const char *name)
 {
+    struct io_flight *flight;
+    int error;
+
     if (!name_is_component(name))
         return -EINVAL;
     if (check_power(io) < 0)
         return -EIO;
-    return io->ops->unlink(io, directory, name, true);
+    flight = io_flight_begin(io, IO_OPERATION_UNLINK, directory, name, 0, 0);
+    error = io->ops->unlink(io, directory, name, true);
+    io_flight_end(flight);
+    return error;
 }
 
 int io_rename(struct io *io, struct io_file *from_directory, const char *from,
               struct io_file *to_directory, const char *to)
 {
-    if (!name_is_component(from) || !name_is_component(to))
-        return -EINVAL;
-    if (check_power(io) < 0)
-        return -EIO;
-    return io->ops->rename(io, from_directory, from, to_directory, to);
-}
-
-int io_link(struct io *io, struct io_file *from_directory, const char *from,
-            struct io_file *to_directory, const char *to)
-{
+    struct io_flight *flight;
     int error;
 
     if (!name_is_component(from) || !name_is_component(to))
         return -EINVAL;
     if (check_power(io) < 0)
         return -EIO;
+    flight = io_flight_begin(io, IO_OPERATION_RENAME, to_directory, to, 0, 0);
+    error = io->ops->rename(io, from_directory, from, to_directory, to);
+    io_flight_end(flight);
+    return error;
+}
+
+int io_link(struct io *io, struct io_file *from_directory, const char *from,
+            struct io_file *to_directory, const char *to)
+{
+    struct io_flight *flight;
+    int error;
+
+    if (!name_is_component(from) || !name_is_component(to))
+        return -EINVAL;
+    if (check_power(io) < 0)
+        return -EIO;
+    flight = io_flight_begin(io, IO_OPERATION_LINK, to_directory, to, 0, 0);
     error = io->ops->link(io, from_directory, from, to_directory, to);
+    io_flight_end(flight);
     if (error == 0)
         count(&io->counters.links, 1);
     return error;
@@ -285,11 +323,15 @@ static int64_t transfer_attempt(struct transfer *transfer)
 /* Run to the end; 0 or an error. `transfer->done` says how far it came. */
 static int transfer_run(struct transfer *transfer)
 {
+    struct io_flight *flight =
+        io_flight_begin(transfer->io, transfer->to != NULL ? IO_OPERATION_READ : IO_OPERATION_WRITE,
+                        transfer->file, NULL, transfer->offset, transfer->size);
     int state;
 
     do
         state = transfer_judge(transfer, transfer_attempt(transfer));
     while (state == TRANSFER_UNFINISHED);
+    io_flight_end(flight);
     return state < 0 ? state : 0;
 }
 
@@ -390,6 +432,7 @@ static size_t read_first_from_memory(struct io *io, struct io_read *reads, size_
 
 int io_read_batch(struct io *io, struct io_read *reads, size_t count_of_reads)
 {
+    struct io_flight *flight;
     size_t done;
     int error = 0;
 
@@ -411,7 +454,10 @@ int io_read_batch(struct io *io, struct io_read *reads, size_t count_of_reads)
     if (done == count_of_reads)
         return 0;
     blocking_enter();
+    flight = io_flight_begin(io, IO_OPERATION_READ, reads[done].file, NULL, reads[done].offset,
+                             reads[done].size_bytes);
     io->ops->read_batch(io, reads + done, count_of_reads - done);
+    io_flight_end(flight);
     for (size_t i = done; i < count_of_reads; i++) {
         reads[i].result = read_finish(io, &reads[i]);
         if (reads[i].result < 0 && error == 0)
@@ -450,44 +496,71 @@ static int sync_error(int error)
 
 int io_sync(struct io *io, struct io_file *file, bool data_only)
 {
+    struct io_flight *flight;
+    int error;
+
     if (check_power(io) < 0)
         return count_error(io, -EIO);
     blocking_enter();
     count(&io->counters.syncs, 1);
-    return count_error(io, sync_error(io->ops->sync(io, file, data_only)));
+    flight = io_flight_begin(io, IO_OPERATION_SYNC, file, NULL, 0, 0);
+    error = io->ops->sync(io, file, data_only);
+    io_flight_end(flight);
+    return count_error(io, sync_error(error));
 }
 
 int io_sync_filesystem(struct io *io, struct io_file *file)
 {
+    struct io_flight *flight;
+    int error;
+
     if (check_power(io) < 0)
         return count_error(io, -EIO);
     blocking_enter();
     count(&io->counters.syncs, 1);
-    return count_error(io, sync_error(io->ops->sync_filesystem(io, file)));
+    flight = io_flight_begin(io, IO_OPERATION_SYNC_FILESYSTEM, file, NULL, 0, 0);
+    error = io->ops->sync_filesystem(io, file);
+    io_flight_end(flight);
+    return count_error(io, sync_error(error));
 }
 
 int io_truncate(struct io *io, struct io_file *file, uint64_t size)
 {
+    struct io_flight *flight;
     int error;
 
     if (check_power(io) < 0)
         return -EIO;
+    flight = io_flight_begin(io, IO_OPERATION_TRUNCATE, file, NULL, 0, 0);
     do
         error = io->ops->truncate(io, file, size);
     while (error == -EINTR);
+    io_flight_end(flight);
     return error;
 }
 
 int io_stat(struct io *io, struct io_file *file, struct stat *ret_stat)
 {
-    return io->ops->stat(io, file, ret_stat);
+    struct io_flight *flight;
+    int error;
+
+    flight = io_flight_begin(io, IO_OPERATION_STAT, file, NULL, 0, 0);
+    error = io->ops->stat(io, file, ret_stat);
+    io_flight_end(flight);
+    return error;
 }
 
 int io_chmod(struct io *io, struct io_file *file, mode_t mode)
 {
+    struct io_flight *flight;
+    int error;
+
     if (check_power(io) < 0)
         return -EIO;
-    return io->ops->chmod(io, file, mode);
+    flight = io_flight_begin(io, IO_OPERATION_CHMOD, file, NULL, 0, 0);
+    error = io->ops->chmod(io, file, mode);
+    io_flight_end(flight);
+    return error;
 }
 
 int io_lock(struct io *io, struct io_file *file)
@@ -497,14 +570,26 @@ int io_lock(struct io *io, struct io_file *file)
 
 int io_clone(struct io *io, struct io_file *from, struct io_file *to)
 {
+    struct io_flight *flight;
+    int error;
+
     if (check_power(io) < 0)
         return -EIO;
-    return io->ops->clone(io, from, to);
+    flight = io_flight_begin(io, IO_OPERATION_CLONE, to, NULL, 0, 0);
+    error = io->ops->clone(io, from, to);
+    io_flight_end(flight);
+    return error;
 }
 
 int io_space(struct io *io, struct io_file *file, struct statvfs *ret_space)
 {
-    return io->ops->space(io, file, ret_space);
+    struct io_flight *flight;
+    int error;
+
+    flight = io_flight_begin(io, IO_OPERATION_SPACE, file, NULL, 0, 0);
+    error = io->ops->space(io, file, ret_space);
+    io_flight_end(flight);
+    return error;
 }
 
 /* ---- memory and counters ---- */
@@ -521,6 +606,11 @@ void *io_allocate_aligned(size_t size)
     return result;
 }
 
+void io_note_corruption(struct io *io)
+{
+    count(&io->counters.corruptions, 1);
+}
+
 void io_get_statistics(const struct io *io, struct io_statistics *ret_statistics)
 {
     const struct io_statistics *from = &io->counters;
@@ -534,5 +624,7 @@ void io_get_statistics(const struct io *io, struct io_statistics *ret_statistics
         .opens = __atomic_load_n(&from->opens, __ATOMIC_RELAXED),
         .links = __atomic_load_n(&from->links, __ATOMIC_RELAXED),
         .errors = __atomic_load_n(&from->errors, __ATOMIC_RELAXED),
+        .shortages = __atomic_load_n(&from->shortages, __ATOMIC_RELAXED),
+        .corruptions = __atomic_load_n(&from->corruptions, __ATOMIC_RELAXED),
     };
 }

@@ -29,6 +29,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "engine/base/io_flight.h"
+
 #define IO_DIRECT_ALIGNMENT 4096
 
 struct io;
@@ -91,11 +93,16 @@ struct io_ops {
     int (*lock)(struct io *io, struct io_file *file);
     int (*clone)(struct io *io, struct io_file *from, struct io_file *to);
     int (*space)(struct io *io, struct io_file *file, struct statvfs *ret_space);
+    /* Where it lies, for the log, without asking the disk; cut off at `size`. NULL: it cannot tell. */
+    int (*path)(struct io *io, struct io_file *file, char *to, size_t size);
 };
 
-/* Since the backend was opened. `errors` counts reads, writes and syncs that failed. */
+/* Since the backend was opened. `errors` counts reads, writes and syncs that failed, `shortages`
+ * those of them for lack of space, memory or descriptors, `corruptions` what io_note_corruption() was
+ * told. */
 struct io_statistics {
-    uint64_t reads, read_bytes, writes, write_bytes, syncs, opens, links, errors;
+    uint64_t reads, read_bytes, writes, write_bytes, syncs, opens, links, errors, shortages,
+        corruptions;
 };
 
 /* A backend's own struct begins with this; it sets `ops` and zeroes the rest. */
@@ -103,6 +110,7 @@ struct io {
     const struct io_ops *ops;
     bool is_cut;                   /* atomic; see io_cut() */
     struct io_statistics counters; /* kept here, atomically; for io_get_statistics() only */
+    struct io_flight flights[IO_FLIGHTS];
 };
 
 enum io_backend { IO_BACKEND_URING, IO_BACKEND_SYNC };
@@ -186,6 +194,9 @@ int io_space(struct io *io, struct io_file *file, struct statvfs *ret_space);
 /* Memory for direct I/O: aligned to IO_DIRECT_ALIGNMENT, from 2 MiB on in huge pages where there
  * are any; NULL when out of memory; free() frees. */
 void *io_allocate_aligned(size_t size);
+
+/* Count what was read and is not what had been written. */
+void io_note_corruption(struct io *io);
 
 /* Relaxed reads: each counter is right, their sum may be of different moments. */
 void io_get_statistics(const struct io *io, struct io_statistics *ret_statistics);

@@ -375,6 +375,20 @@ static int sync_space(struct io *io, struct io_file *file, struct statvfs *ret_s
     return 0;
 }
 
+static int sync_path(struct io *io, struct io_file *file, char *to, size_t size)
+{
+    char link[32];
+    ssize_t length;
+
+    (void)io;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file->descriptor);
+    length = readlink(link, to, size - 1);
+    if (length < 0)
+        return -errno;
+    to[length] = '\0';
+    return 0;
+}
+
 static void sync_destroy(struct io *io)
 {
     free(io);
@@ -403,6 +417,7 @@ const struct io_ops io_sync_ops = {
     .lock = sync_lock,
     .clone = sync_clone,
     .space = sync_space,
+    .path = sync_path,
 };
 
 int io_sync_open_backend(struct io **ret_io)

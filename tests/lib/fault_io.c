@@ -308,6 +308,11 @@ static int fault_space(struct io *io, struct io_file *file, struct statvfs *ret_
     return 0;
 }
 
+static int fault_path(struct io *io, struct io_file *file, char *to, size_t size)
+{
+    return inner_of(io)->ops->path(inner_of(io), file, to, size);
+}
+
 static const struct io_ops fault_ops = {
     .name = "fault",
     .destroy = fault_destroy,
@@ -330,6 +335,7 @@ static const struct io_ops fault_ops = {
     .lock = fault_lock,
     .clone = fault_clone,
     .space = fault_space,
+    .path = fault_path,
 };
 
 struct fault_io *fault_io_new(struct io *inner)
