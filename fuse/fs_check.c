@@ -15,7 +15,7 @@
 #include "engine/base/endian.h"
 
 #define NAME_SIZE_MAX 255
-#define LINE_SIZE     512
+#define LINE_SIZE     (512 + CHECK_PATH_SIZE)
 
 /* ---- findings ---- */
 
@@ -336,9 +336,21 @@ static int walk(struct check *check)
         result = finish(check, &current);
     if (result == 0 && check->frames != NULL)
         result = check_frames_flush(check);
-    if (result < 0 && result != -ENOMEM)
-        check_find(check, "after inode %llu the records cannot be read: %s", INO(&current),
-                   error_text(result));
+    if (result < 0 && result != -ENOMEM) {
+        char path[CHECK_PATH_SIZE];
+
+        check_describe(check, current.ino != 0 ? current.ino : FS_ROOT, path);
+        check_find(check,
+                   "after inode %llu (%s) the records cannot be read, nor names be known: %s",
+                   INO(&current), path, error_text(result));
+    }
+    if (check->unreadable > CHECK_UNREADABLE_MAX && check->report != NULL) {
+        char line[128];
+
+        snprintf(line, sizeof line, "and %llu more pieces of file data cannot be read",
+                 (unsigned long long)(check->unreadable - CHECK_UNREADABLE_MAX));
+        check->report(check->context, line);
+    }
     return result;
 }
 

@@ -11,6 +11,22 @@ static uint8_t *frame_bytes(const struct check_frames *frames, unsigned index)
     return frames->bytes + (size_t)index * BLOB_FRAME_SIZE_MAX;
 }
 
+static void report_unreadable(struct check *check, unsigned index, int error)
+{
+    const struct check_frames *frames = check->frames;
+    char path[CHECK_PATH_SIZE];
+
+    if (++check->unreadable > CHECK_UNREADABLE_MAX) {
+        check->findings++;
+        return;
+    }
+    check_describe(check, frames->inos[index], path);
+    check_find(check, "inode %llu: %u bytes at offset %llu in chunk %016llx cannot be read: %s: %s",
+               (unsigned long long)frames->inos[index], frames->refs[index].length,
+               (unsigned long long)frames->starts[index],
+               (unsigned long long)frames->refs[index].chunk_id, error_text(error), path);
+}
+
 /* One of them is bad: find which. */
 static int read_singly(struct check *check)
 {
@@ -23,9 +39,7 @@ static int read_singly(struct check *check)
         if (result == -ENOMEM)
             return result;
         if (result < 0)
-            check_find(check, "inode %llu: %u bytes at offset %llu cannot be read: %s",
-                       (unsigned long long)frames->inos[i], frames->refs[i].length,
-                       (unsigned long long)frames->starts[i], error_text(result));
+            report_unreadable(check, i, result);
     }
     return 0;
 }

@@ -69,6 +69,7 @@ struct check {
     struct check_array orphans, atimes; /* u64: whose records these are */
     uint64_t next_ino;                  /* of the superblock; 0: not seen */
     struct check_frames *frames;        /* NULL: no verification */
+    uint64_t unreadable;                /* pieces of file data */
 };
 
 /* Report a finding. */
@@ -82,6 +83,13 @@ uint64_t check_entry_hash(uint64_t ino, uint64_t cookie, uint32_t type, struct s
 /* Add a frame to be verified; verify what is left (fs_check_frames.c). */
 int check_frames_add(struct check *check, uint64_t ino, const struct fs_extent *extent);
 int check_frames_flush(struct check *check);
+
+/* So many pieces of file data that cannot be read are named; the rest is counted. */
+#define CHECK_UNREADABLE_MAX 100
+#define CHECK_PATH_SIZE      4096
+/* The path of an inode, from the root of the view, or that it is not known; one line
+ * (fs_check_path.c). */
+void check_describe(struct check *check, uint64_t ino, char to[CHECK_PATH_SIZE]);
 
 /* Check names against inodes, link counts, reachability, orphans (fs_check_tree.c). */
 void check_tree(struct check *check);
