@@ -11,6 +11,7 @@ if [ "$(id -u)" = 0 ] && [ "$(stat -c %a /dev/fuse)" != 666 ] && [ -z "${UNSHARE
     UNSHARED=1 exec unshare --mount --propagation private sh -c \
         'mount --bind "$1" /dev/fuse && exec bash "$2"' sh "$directory/fuse" "$0"
 fi
+[ -z "${UNSHARED:-}" ] || leave_other_mounts
 user=''
 as_user() {
     "$@"
