@@ -41,6 +41,17 @@ mount -t overlay overlay -o "lowerdir=$directory/sbin:/sbin" /sbin 2>"$directory
 for device in varve-test varve-scratch; do
     store=$directory/store-$device store_make
 done
+# Some tests lower a limit and raise it again, or open as many files as the machine has: where that
+# is not allowed (no CAP_SYS_RESOURCE) they move the soft limits only, and find a smaller machine.
+ulimit() {
+    builtin ulimit -S "$@"
+}
+export -f ulimit
+files=$(builtin ulimit -H -n)
+if [ "$files" != unlimited ] && [ "$files" -lt 100000 ]; then
+    printf '%s\n' $((files * 19 / 10)) >"$directory/file-max"
+    mount --bind "$directory/file-max" /proc/sys/fs/file-max
+fi
 cat >"$directory/config" <<CONFIG
 export FSTYP=fuse FUSE_SUBTYP=.varve
 export TEST_DEV=varve-test TEST_DIR=$directory/test
