@@ -306,8 +306,7 @@ static int check_size(struct table_reader *reader, const struct chunk_identity *
 
     if (error < 0)
         return error;
-    if ((uint64_t)stat.st_size < expected)
-        return ERROR_TRUNCATED;
+    /* One that is too short ends before its trailer: load_tail(). */
     if ((uint64_t)stat.st_size > expected ||
         expected < CHUNK_HEADER_SIZE + TABLE_FOOTER_SIZE + CHUNK_TRAILER_SIZE)
         return ERROR_CORRUPT;

@@ -98,14 +98,20 @@ static int try_clone(struct engine_fixture *fixture, const char *checkpoint)
 static void a_checkpoint_with_the_format_of_another_store_is_refused(void **state)
 {
     struct engine_fixture *fixture = *state;
-    char *checkpoint = make_checkpoint(fixture);
+    char *empty = test_path(fixture->path, "checkpoints/empty"), *checkpoint;
 
+    create_checkpoint(fixture->engine, "empty");
+    checkpoint = make_checkpoint(fixture);
+    assert_int_equal(try_open(fixture, empty), 0);
+    damage_change_uuid(empty); /* without chunks, which would say so as well */
+    assert_int_equal(try_open(fixture, empty), ERROR_FOREIGN);
     assert_int_equal(try_open(fixture, checkpoint), 0);
     assert_int_equal(add_checkpoint(fixture, checkpoint), 0);
     damage_change_uuid(checkpoint);
     assert_int_equal(try_open(fixture, checkpoint), ERROR_FOREIGN);
     assert_int_equal(add_checkpoint(fixture, checkpoint), ERROR_FOREIGN);
     assert_int_equal(try_clone(fixture, checkpoint), ERROR_FOREIGN);
+    free(empty);
     free(checkpoint);
 }
 

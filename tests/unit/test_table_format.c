@@ -159,6 +159,10 @@ static void the_sizes_of_a_block_and_of_its_restarts_have_bounds(void **state)
     }
     put_le32(bytes.data + bytes.size - 4, UINT32_MAX);
     assert_int_equal(walk(&bytes), ERROR_CORRUPT);
+    bytes.size = 0;
+    put_entry(&bytes, RECORD_VALUE | RESTART, 0, "a");
+    put_restarts(&bytes, restarts, 0); /* none, and nothing in their place */
+    assert_int_equal(walk(&bytes), ERROR_CORRUPT);
 }
 
 /* Both ways to read a block must refuse what stands behind a good entry "a". */
@@ -328,13 +332,16 @@ static void a_restart_points_at_one(void **state)
 static void a_restart_points_at_a_good_entry(void **state)
 {
     struct bytes bytes = {.size = 0};
-    uint32_t restarts[3];
+    uint32_t restarts[5];
 
     (void)state;
-    restarts[0] = (uint32_t)put_entry(&bytes, RECORD_VALUE | RESTART, 0, "a");
-    restarts[1] = (uint32_t)put_entry(&bytes, (RECORD_DELETE + 1) | RESTART, 0, "c");
-    restarts[2] = (uint32_t)put_entry(&bytes, RECORD_VALUE | RESTART, 0, "e");
-    put_restarts(&bytes, restarts, 3);
+    for (unsigned i = 0; i < 5; i++) {
+        const char key[2] = {(char)('a' + i), '\0'};
+
+        restarts[i] = (uint32_t)put_entry(
+            &bytes, (i == 1 ? RECORD_DELETE + 1 : RECORD_VALUE) | RESTART, 0, key);
+    }
+    put_restarts(&bytes, restarts, 5);
     assert_int_equal(find(&bytes, "a"), ERROR_CORRUPT);
 }
 
