@@ -10,7 +10,7 @@
 #include "engine/base/error.h"
 #include "engine/base/invariant.h"
 
-#define COUNT_SIZE     4
+#define COUNT_SIZE 4
 
 static size_t common_prefix(struct slice a, struct slice b)
 {
