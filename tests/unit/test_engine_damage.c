@@ -134,7 +134,7 @@ static void a_checkpoint_with_a_blob_chunk_of_another_size_is_refused(void **sta
 }
 
 /* What CURRENT names in one directory is whole, and was sealed for the other one. */
-static void a_sealed_manifest_of_another_checkpoint_is_refused(void **state)
+static void r46_a_sealed_manifest_of_another_checkpoint_is_refused(void **state)
 {
     struct engine_fixture *fixture = *state;
     struct engine_view *view;
@@ -372,7 +372,7 @@ int main(void)
     cmocka_unit_test_setup_teardown(name, engine_fixture_setup, engine_fixture_teardown)
         TEST(a_checkpoint_with_the_format_of_another_store_is_refused),
         TEST(a_checkpoint_with_a_blob_chunk_of_another_size_is_refused),
-        TEST(a_sealed_manifest_of_another_checkpoint_is_refused),
+        TEST(r46_a_sealed_manifest_of_another_checkpoint_is_refused),
         TEST(a_reference_to_a_chunk_that_nobody_knows_is_an_error_where_it_is_used),
         TEST(a_reference_in_a_checkpoint_to_a_chunk_that_it_lacks_is_an_error),
         TEST(a_log_that_goes_on_at_another_number_is_corruption),
