@@ -77,9 +77,8 @@ int verify_chunk(struct io *io, struct io_file *directory, const struct chunk_id
         return ERROR_CORRUPT;
     chunk_name(name, identity);
     error = io_open(io, directory, name, IO_OPEN_READ, 0, &file);
-    if (error < 0)
-        return error == -ENOENT ? ERROR_MISSING_CHUNK : error;
-    error = io_stat(io, file, &status);
+    if (error == 0)
+        error = io_stat(io, file, &status);
     /* One that is too short ends where its trailer is looked for. */
     if (error == 0 && (uint64_t)status.st_size > identity->file_size_bytes)
         error = ERROR_CORRUPT;
@@ -89,7 +88,8 @@ int verify_chunk(struct io *io, struct io_file *directory, const struct chunk_id
     if (error == 0)
         error = check_ends(io, file, identity, store_uuid, hash);
     io_close(io, file);
-    return error;
+    /* Looked up twice, for reading with and without direct I/O: it may go in between. */
+    return error == -ENOENT ? ERROR_MISSING_CHUNK : error;
 }
 
 /* ---- where ---- */

@@ -13,6 +13,7 @@
 
 #include "engine/engine_verify.h"
 #include "tests/lib/engine_fixture.h"
+#include "tests/lib/fault_io.h"
 #include "tests/lib/seed.h"
 
 #define FLIPS 60
@@ -224,6 +225,51 @@ static void missing_short_and_long_chunks_are_found(void **state)
     free(path);
 }
 
+/* Checkpoints a, b and c; the open call `nth` of the run (0: none) finds nothing. Returns how many there were. */
+static uint64_t verify_with_a_name_gone(struct engine_fixture *fixture, uint64_t nth,
+                                        struct found *found, struct verify_result *ret_result)
+{
+    struct fault_io *fault = fault_io_new(fixture->io);
+    struct verify *verify;
+    uint64_t before;
+
+    assert_int_equal(verify_open(fault_io_get(fault), fixture->path, &verify), 0);
+    assert_int_equal(verify_add_checkpoint(verify, "a"), 0);
+    assert_int_equal(verify_add_checkpoint(verify, "b"), 0);
+    assert_int_equal(verify_add_checkpoint(verify, "c"), 0);
+    before = fault_io_count(fault, FAULT_OPEN);
+    if (nth > 0)
+        fault_io_fail(fault, FAULT_OPEN, nth, -ENOENT, false);
+    assert_int_equal(verify_run(verify, NULL, note, found, ret_result), 0);
+    before = fault_io_count(fault, FAULT_OPEN) - before;
+    verify_close(verify);
+    fault_io_free(fault);
+    return before;
+}
+
+/* A mounted store lets go of names while they are looked at, whichever look it is. */
+static void a_name_that_goes_meanwhile_is_missing_and_the_others_are_read(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct found found = {.count = 0};
+    struct verify_result result;
+    uint64_t opens;
+
+    make_content(fixture);
+    checkpoint(fixture->engine, "c"); /* so that each chunk has two names */
+    opens = verify_with_a_name_gone(fixture, 0, &found, &result);
+    assert_int_equal(found.count, 0);
+    assert_true(opens >= result.files);
+    for (uint64_t nth = 1; nth <= opens; nth++) {
+        found.count = 0;
+        (void)verify_with_a_name_gone(fixture, nth, &found, &result);
+        assert_int_equal(found.count, 1);
+        assert_int_equal(found.error, ERROR_MISSING_CHUNK);
+        assert_int_equal(found.users, 1);
+        assert_int_equal(result.files, 4);
+    }
+}
+
 static void a_damaged_manifest_is_an_error_of_its_checkpoint(void **state)
 {
     struct engine_fixture *fixture = *state;
@@ -284,6 +330,7 @@ int main(void)
         TEST(a_whole_store_is_right_and_each_file_is_read_once),
         TEST(a_flipped_bit_anywhere_is_found_and_its_users_are_named),
         TEST(missing_short_and_long_chunks_are_found),
+        TEST(a_name_that_goes_meanwhile_is_missing_and_the_others_are_read),
         TEST(a_damaged_manifest_is_an_error_of_its_checkpoint),
         TEST(it_can_be_interrupted),
     };
