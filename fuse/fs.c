@@ -16,8 +16,10 @@
 #define SNAPDIR_NAME ".snapshots"
 /* A walk through a month of daily snapshots looks at all of them again and again. */
 #define SNAPSHOT_VIEWS_MAX 64
-#define SUPERBLOCK_SIZE    8
-#define MODE_ROOT          (S_IFDIR | 0755)
+/* 64 MiB. */
+#define VERSIONS_MAX    (UINT32_C(4) << 20)
+#define SUPERBLOCK_SIZE 8
+#define MODE_ROOT       (S_IFDIR | 0755)
 
 void fs_options_default(struct fs_options *options)
 {
@@ -27,6 +29,7 @@ void fs_options_default(struct fs_options *options)
         .snapdir_everywhere = true,
         .owner_uid = getuid(),
         .snapshot_views_max = SNAPSHOT_VIEWS_MAX,
+        .versions_max = VERSIONS_MAX,
     };
 }
 
@@ -175,6 +178,7 @@ static void destroy(struct fs *fs)
 {
     snapshot_set_close(fs->snapshots);
     fs_atimes_free(fs->atimes);
+    fs_versions_free(fs->versions);
     inode_table_free(fs->table);
     for (unsigned i = 0; i < FS_STRIPES; i++)
         lock_destroy(&fs->stripes[i]);
@@ -203,7 +207,8 @@ static int open_parts(struct fs *fs)
     if (getrandom(&fs->node_seed, sizeof fs->node_seed, 0) != (ssize_t)sizeof fs->node_seed)
         return -EIO;
     fs->atimes = fs_atimes_new();
-    if (fs->snapdir_name == NULL || fs->table == NULL || fs->atimes == NULL)
+    fs->versions = fs_versions_new(fs->options.versions_max);
+    if (fs->snapdir_name == NULL || fs->table == NULL || fs->atimes == NULL || fs->versions == NULL)
         return -ENOMEM;
     fs->options.snapdir_name = fs->snapdir_name;
     error = snapshot_set_open(fs->engine, &snapshot_options, &fs->snapshots);

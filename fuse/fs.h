@@ -71,6 +71,7 @@ struct fs_options {
     bool snapdir_everywhere;  /* .snapshots reachable in every directory, not in the root only */
     uid_t owner_uid;          /* the mount's owner: may create and delete snapshots, as root may */
     uint32_t snapshot_views_max;
+    uint32_t versions_max; /* of files in snapshots, remembered for file handles */
     unsigned atime; /* enum fs_atime_mode, and FS_ATIME_NO_DIRECTORIES */
     unsigned sync;  /* FS_SYNC_... */
 };

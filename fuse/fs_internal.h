@@ -16,6 +16,7 @@
 #include "engine/base/log.h"
 #include "fuse/fs.h"
 #include "fuse/fs_key.h"
+#include "fuse/fs_version.h"
 #include "fuse/inode_table.h"
 
 #define FS_STRIPES  1024
@@ -41,6 +42,7 @@ struct fs {
     struct inode_table *table;
     uint64_t node_seed; /* random: nobody can make two directories of the past share a node */
     struct fs_atimes *atimes;
+    struct fs_versions *versions;
     atomic_uint atime_options; /* of fs_options.atime */
     atomic_uint sync_options;  /* of fs_options.sync */
     struct timespec opened;    /* when the mount began */

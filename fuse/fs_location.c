@@ -217,14 +217,19 @@ static int location_elsewhere(struct fs *fs, uint64_t version, uint64_t ino,
 
 static int location_of_version(struct fs *fs, uint64_t node, struct fs_location *ret_location)
 {
-    uint64_t ino, id;
+    uint64_t version = node & ~FS_NODE_VERSION, ino, id;
     int error;
 
-    if (!inode_table_find(fs->table, node, &ino, &id) || id == 0)
-        return -ESTALE;
-    error = fs_location_in_snapshot(fs, id, ino, ret_location);
-    return error == -ESTALE ? location_elsewhere(fs, node & ~FS_NODE_VERSION, ino, ret_location)
-                            : error;
+    if (inode_table_find(fs->table, node, &ino, &id) && id != 0) {
+        error = fs_location_in_snapshot(fs, id, ino, ret_location);
+        if (error != -ESTALE)
+            return error;
+    } else {
+        error = fs_version_find(fs, version, &ino);
+        if (error < 0)
+            return error;
+    }
+    return location_elsewhere(fs, version, ino, ret_location);
 }
 
 static int location_of_past(struct fs *fs, uint64_t node, struct fs_location *ret_location)

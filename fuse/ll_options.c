@@ -83,6 +83,7 @@ static const struct option option_table[] = {
     {"snapdirs", OPTION_CHOICE, OFFSET(fs.snapdir_everywhere), 0, 0, {"root", "everywhere"}},
     {"snaplinks", OPTION_CHOICE, OFFSET(fs.snaplinks), 0, 0, {"off", "on"}},
     {"snapshot_views", OPTION_U32, OFFSET(fs.snapshot_views_max), 1, 4096, {0}},
+    {"handle_versions", OPTION_U32, OFFSET(fs.versions_max), 0, UINT32_MAX, {0}},
     {"sync_window", OPTION_U32, OFFSET(engine.sync_window_ms), 0, 3600000, {0}},
     {"io_deadline", OPTION_U32, OFFSET(engine.io_deadline_ms), 0, 3600000, {0}},
     {"memtable_mb", OPTION_MEBIBYTES, OFFSET(engine.memtable_bytes), 1, 4096, {0}},

@@ -18,6 +18,7 @@ enum lock_rank {
     LOCK_RANK_FS_RENAME = 16,       /* one directory changes its parent at a time: held across I/O */
     LOCK_RANK_FS_INODE = 20,        /* stripes; several are taken in stripe order */
     LOCK_RANK_FS_ATIME = 22, /* writing times of reading: held across I/O */
+    LOCK_RANK_FS_VERSION = 23, /* versions are gathered from snapshots: held across I/O */
     LOCK_RANK_FS_TABLE = 24,
     LOCK_RANK_SNAPSHOT_LIST = 26,
     LOCK_RANK_ENGINE_NAMES = 28,   /* what stands in checkpoints/: held across I/O and syncs */

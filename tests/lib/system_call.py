@@ -56,7 +56,7 @@ def handle_of(path):
 
 
 def open_handle(directory, handle):
-    """Open it by that, on the filesystem of `directory`, and read or list it."""
+    """Open it by that, on the filesystem of `directory`, and read or list it: what a file begins with."""
     mount = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     descriptor = libc.open_by_handle_at(mount, handle, os.O_RDONLY)
     if descriptor < 0:
@@ -64,8 +64,8 @@ def open_handle(directory, handle):
         raise OSError(code, os.strerror(code))
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.listdir(descriptor)
-    else:
-        os.read(descriptor, 1)
+        return b""
+    return os.read(descriptor, 4096)
 
 
 def save_handle(path, file):
@@ -73,9 +73,12 @@ def save_handle(path, file):
         stream.write(handle_of(path).raw)
 
 
-def open_saved_handle(directory, file):
+def open_saved_handle(directory, file, text=None):
+    """A file that is not the line `text` is EBADMSG."""
     with open(file, "rb") as stream:
-        open_handle(directory, stream.read())
+        content = open_handle(directory, stream.read())
+    if text is not None and content != os.fsencode(text) + b"\n":
+        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
 
 
 CALLS = {
