@@ -3,37 +3,7 @@
 # Somebody who is not root: own store, own mount through fusermount3, own snapshots; others, root
 # included, stay out. Then umount, and a killed daemon.
 . "$(dirname "$0")/../lib/mount.sh"
-
-# Where only root may open /dev/fuse, look at a machine where everybody may, as it is common.
-if [ "$(id -u)" = 0 ] && [ "$(stat -c %a /dev/fuse)" != 666 ] && [ -z "${UNSHARED:-}" ]; then
-    unshare --mount --propagation private true || skip 'no mount namespace of its own'
-    mknod -m 666 "$directory/fuse" c 10 229
-    UNSHARED=1 exec unshare --mount --propagation private sh -c \
-        'mount --bind "$1" /dev/fuse && exec bash "$2"' sh "$directory/fuse" "$0"
-fi
-[ -z "${UNSHARED:-}" ] || leave_other_mounts
-user=''
-as_user() {
-    "$@"
-}
-if [ "$(id -u)" = 0 ]; then
-    require_command useradd setpriv
-    user=varve-test-$$
-    useradd --no-create-home --shell /bin/sh "$user" || skip 'cannot add a user'
-    at_end() {
-        userdel "$user"
-    }
-    as_user() {
-        setpriv --reuid="$user" --regid="$user" --init-groups env HOME="$home" "$@"
-    }
-fi
-home=$directory/home
-mkdir "$home"
-[ -z "$user" ] || chown "$user:" "$home"
-# Where a user of no rights can run it.
-cp "$varve" "$directory/varve"
-varve=$directory/varve
-store=$home/store mnt=$home/mnt
+. "$(dirname "$0")/../lib/user.sh"
 
 as_user "$varve" mkfs "$store"
 as_user mkdir "$mnt"
