@@ -33,7 +33,8 @@ struct ll_pages_node {
     uint64_t node, generation;
 };
 
-/* Flush the nodes; those that could not be are moved to the front, their number is returned. */
+/* Flush the nodes; those that could not be opened are moved to the front, their number is returned.
+ * What the daemon refused to take is not among them: the kernel tells whoever wrote it. */
 size_t ll_pages_flush(struct ll_pages *pages, struct ll_pages_node *nodes, size_t count);
 
 /* Is this the thread that does it? */
