@@ -191,4 +191,38 @@ static inline void fs_fixture_assert_text(struct fs_fixture *fixture, uint64_t n
     assert_string_equal(data, text);
 }
 
+/* How many records an inode has left: what was reaped must leave none. */
+static inline size_t fs_fixture_records_of(struct fs_fixture *fixture, uint64_t ino)
+{
+    struct engine_view *view = engine_view_acquire(fixture->engine);
+    struct engine_iterator *iterator;
+    uint8_t start[8], end[8];
+    size_t count = 0;
+    int found;
+
+    for (int i = 0; i < 8; i++) {
+        start[i] = (uint8_t)(ino >> (56 - 8 * i));
+        end[i] = (uint8_t)((ino + 1) >> (56 - 8 * i));
+    }
+    assert_int_equal(engine_iterator_new(view, slice_of(end, 8), &iterator), 0);
+    for (found = engine_iterator_seek(iterator, slice_of(start, 8)); found > 0;
+         found = engine_iterator_next(iterator))
+        count++;
+    assert_int_equal(found, 0);
+    engine_iterator_free(iterator);
+    engine_view_release(view);
+    return count;
+}
+
+/* Of two times: is `a` after `b`; are they the same? */
+static inline bool fs_fixture_is_later(struct timespec a, struct timespec b)
+{
+    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
+static inline bool fs_fixture_is_same(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
 #endif

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_fs.c - making, linking, removing; attributes; orphans; inode numbers; what a crash leaves
- *
- * A crash is a child process that ends without closing anything.
+ * test_fs.c - tests of fuse/fs.h: new stores, making, linking and removing, inode numbers, threads
  */
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
@@ -15,17 +11,6 @@
 #include "tests/lib/child.h"
 #include "tests/lib/fs_fixture.h"
 #include "tests/lib/seed.h"
-#include "tests/lib/test_fault_io.h"
-
-static bool is_later(struct timespec a, struct timespec b)
-{
-    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
-}
-
-static bool is_same(struct timespec a, struct timespec b)
-{
-    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
 
 /* ---- new stores ---- */
 
@@ -96,8 +81,8 @@ static void names_outlive_a_close(void **state)
     assert_int_equal(fs_fixture_hold(fixture, FS_ROOT, "d"), directory);
     assert_int_equal(fs_fixture_hold(fixture, directory, "f"), file);
     after = fs_fixture_attribute(fixture, file);
-    assert_true(is_same(before.mtime, after.mtime));
-    assert_true(is_same(before.btime, after.btime));
+    assert_true(fs_fixture_is_same(before.mtime, after.mtime));
+    assert_true(fs_fixture_is_same(before.btime, after.btime));
 }
 
 /* ---- making ---- */
@@ -132,9 +117,9 @@ static void a_new_name_changes_its_directory(void **state)
 
     fs_fixture_file(fixture, FS_ROOT, "f");
     after = fs_fixture_attribute(fixture, FS_ROOT);
-    assert_true(is_later(after.mtime, before.mtime));
-    assert_true(is_same(after.mtime, after.ctime));
-    assert_true(is_same(after.atime, before.atime));
+    assert_true(fs_fixture_is_later(after.mtime, before.mtime));
+    assert_true(fs_fixture_is_same(after.mtime, after.ctime));
+    assert_true(fs_fixture_is_same(after.atime, before.atime));
     assert_int_equal(after.nlink, 2);
     fs_fixture_directory(fixture, FS_ROOT, "d");
     assert_int_equal(fs_fixture_attribute(fixture, FS_ROOT).nlink, 3);
@@ -251,8 +236,8 @@ static void a_link_is_the_same_file_with_one_more_name(void **state)
     assert_int_equal(fs_link(fixture->fs, file, directory, "g", &fs_fixture_root, &entry), 0);
     assert_int_equal(entry.attribute.node, file);
     assert_int_equal(entry.attribute.nlink, 2);
-    assert_true(is_later(entry.attribute.ctime, before.ctime));
-    assert_true(is_same(entry.attribute.mtime, before.mtime));
+    assert_true(fs_fixture_is_later(entry.attribute.ctime, before.ctime));
+    assert_true(fs_fixture_is_same(entry.attribute.mtime, before.mtime));
     assert_int_equal(fs_link(fixture->fs, file, directory, "g", &fs_fixture_root, &entry), -EEXIST);
     assert_int_equal(fs_link(fixture->fs, directory, FS_ROOT, "x", &fs_fixture_root, &entry),
                      -EPERM);
@@ -361,29 +346,6 @@ static void an_open_file_outlives_its_forgetting(void **state)
     assert_int_equal(fs_getattr(fixture->fs, file, &entry), -ESTALE);
 }
 
-/* How many records an inode has left: what was reaped must leave none. */
-static size_t records_of(struct fs_fixture *fixture, uint64_t ino)
-{
-    struct engine_view *view = engine_view_acquire(fixture->engine);
-    struct engine_iterator *iterator;
-    uint8_t start[8], end[8];
-    size_t count = 0;
-    int found;
-
-    for (int i = 0; i < 8; i++) {
-        start[i] = (uint8_t)(ino >> (56 - 8 * i));
-        end[i] = (uint8_t)((ino + 1) >> (56 - 8 * i));
-    }
-    assert_int_equal(engine_iterator_new(view, slice_of(end, 8), &iterator), 0);
-    for (found = engine_iterator_seek(iterator, slice_of(start, 8)); found > 0;
-         found = engine_iterator_next(iterator))
-        count++;
-    assert_int_equal(found, 0);
-    engine_iterator_free(iterator);
-    engine_view_release(view);
-    return count;
-}
-
 static void reaping_leaves_no_record(void **state)
 {
     struct fs_fixture *fixture = *state;
@@ -410,15 +372,15 @@ static void reaping_leaves_no_record(void **state)
     for (int i = 0; i < 7; i++) {
         char name[2] = {(char)('0' + i), 0};
 
-        assert_true(records_of(fixture, nodes[i]) > 0);
+        assert_true(fs_fixture_records_of(fixture, nodes[i]) > 0);
         assert_int_equal(i < 6 ? fs_unlink(fixture->fs, FS_ROOT, name, NULL)
                                : fs_rmdir(fixture->fs, FS_ROOT, name, NULL),
                          0);
-        assert_true(records_of(fixture, nodes[i]) > 0);
+        assert_true(fs_fixture_records_of(fixture, nodes[i]) > 0);
         fs_forget(fixture->fs, nodes[i], 1);
-        assert_int_equal(records_of(fixture, nodes[i]), 0);
+        assert_int_equal(fs_fixture_records_of(fixture, nodes[i]), 0);
     }
-    assert_int_equal(records_of(fixture, FS_ROOT), 1);
+    assert_int_equal(fs_fixture_records_of(fixture, FS_ROOT), 1);
 }
 
 static void a_file_without_a_name_can_be_given_one(void **state)
@@ -442,244 +404,6 @@ static void a_file_without_a_name_can_be_given_one(void **state)
     assert_int_equal(fs_tmpfile(fixture->fs, FS_ROOT, 0600, &fs_fixture_root, &gone), 0);
     fs_forget(fixture->fs, gone.attribute.node, 1);
     assert_int_equal(fs_getattr(fixture->fs, gone.attribute.node, &entry), -ESTALE);
-}
-
-/* ---- attributes ---- */
-
-static struct fs_attribute change(struct fs_fixture *fixture, uint64_t node,
-                                  struct fs_setattr setattr, const struct fs_caller *caller)
-{
-    struct fs_attribute again;
-    struct fs_entry entry;
-
-    assert_int_equal(fs_setattr(fixture->fs, node, &setattr, caller, &entry), 0);
-    again = fs_fixture_attribute(fixture, node);
-    assert_true(is_same(entry.attribute.ctime, again.ctime));
-    assert_int_equal(entry.attribute.mode, again.mode);
-    return entry.attribute;
-}
-
-static void times_are_set_to_the_nanosecond(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    struct fs_setattr setattr = {
-        .mask = FS_SETATTR_ATIME | FS_SETATTR_MTIME,
-        .atime = {-5, 999999999},
-        .mtime = {INT64_C(1) << 33, 1},
-    };
-    struct fs_attribute before = fs_fixture_attribute(fixture, file);
-    struct fs_attribute after = change(fixture, file, setattr, &fs_fixture_root);
-    struct fs_entry entry;
-
-    assert_true(is_same(after.atime, setattr.atime));
-    assert_true(is_same(after.mtime, setattr.mtime));
-    assert_true(is_later(after.ctime, before.ctime));
-    after = change(fixture, file,
-                   (struct fs_setattr){.mask = FS_SETATTR_ATIME_NOW | FS_SETATTR_MTIME_NOW},
-                   &fs_fixture_root);
-    assert_true(is_same(after.atime, after.ctime));
-    assert_true(is_same(after.mtime, after.ctime));
-    after = change(fixture, file, (struct fs_setattr){.mask = FS_SETATTR_CTIME, .ctime = {3, 4}},
-                   &fs_fixture_root);
-    assert_true(is_same(after.ctime, (struct timespec){3, 4}));
-    setattr.atime.tv_nsec = 1000000000;
-    assert_int_equal(fs_setattr(fixture->fs, file, &setattr, &fs_fixture_root, &entry), -EINVAL);
-}
-
-static void a_new_owner_loses_the_old_ones_privileges(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_make(fixture, FS_ROOT, "f", S_IFREG | 06755).node;
-    uint64_t plain = fs_fixture_make(fixture, FS_ROOT, "p", S_IFREG | 02744).node;
-    uint64_t directory = fs_fixture_make(fixture, FS_ROOT, "d", S_IFDIR | 06755).node;
-    struct fs_setattr owner = {.mask = FS_SETATTR_UID, .uid = 5};
-    char value[8];
-
-    assert_int_equal(
-        fs_setxattr(fixture->fs, file, "security.capability", "c", 1, 0, &fs_fixture_root), 0);
-    assert_int_equal(change(fixture, file, owner, &fs_fixture_root).mode, S_IFREG | 0755);
-    assert_int_equal(fs_getxattr(fixture->fs, file, "security.capability", value, 8), -ENODATA);
-    /* Without group execution the bit is not a privilege of the group's. */
-    assert_int_equal(change(fixture, plain, owner, &fs_fixture_root).mode, S_IFREG | 02744);
-    assert_int_equal(change(fixture, plain, owner, &fs_fixture_user).mode, S_IFREG | 0744);
-    assert_int_equal(change(fixture, directory, owner, &fs_fixture_root).mode, S_IFDIR | 06755);
-    /* A mode given along stands. */
-    owner.mask |= FS_SETATTR_MODE;
-    owner.mode = 04755;
-    assert_int_equal(change(fixture, file, owner, &fs_fixture_root).mode, S_IFREG | 04755);
-    assert_int_equal(
-        change(fixture, file,
-               (struct fs_setattr){.mask = FS_SETATTR_SIZE | FS_SETATTR_KILL_PRIVILEGES},
-               &fs_fixture_user)
-            .mode,
-        S_IFREG | 0755);
-}
-
-static void truncation_cuts_and_extends(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    struct fs_setattr size = {.mask = FS_SETATTR_SIZE};
-    struct fs_attribute before, after;
-    struct fs_entry entry;
-    char data[8];
-
-    fs_fixture_write(fixture, file, "0123456789");
-    before = fs_fixture_attribute(fixture, file);
-    size.size_bytes = 4;
-    after = change(fixture, file, size, &fs_fixture_root);
-    assert_int_equal(after.size_bytes, 4);
-    assert_true(is_later(after.mtime, before.mtime));
-    fs_fixture_assert_text(fixture, file, "0123");
-    size.size_bytes = 8;
-    assert_int_equal(change(fixture, file, size, &fs_fixture_root).size_bytes, 8);
-    assert_int_equal(fs_read(fixture->fs, file, 0, data, 8, 0), 8);
-    assert_memory_equal(data, "0123\0\0\0\0", 8);
-    size.size_bytes = 0;
-    assert_int_equal(change(fixture, file, size, &fs_fixture_root).blocks_512, 0);
-    size.size_bytes = FS_SIZE_MAX + 1;
-    assert_int_equal(fs_setattr(fixture->fs, file, &size, &fs_fixture_root, &entry), -EFBIG);
-    size.size_bytes = 0;
-    assert_int_equal(fs_setattr(fixture->fs, FS_ROOT, &size, &fs_fixture_root, &entry), -EISDIR);
-}
-
-static void immutable_and_append_only_are_honoured(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
-    struct fs_setattr mode = {.mask = FS_SETATTR_MODE, .mode = 0600};
-    struct fs_entry entry;
-
-    fs_fixture_file(fixture, directory, "old");
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_user),
-                     -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_COMPR_FL, NULL, &fs_fixture_root),
-                     -EOPNOTSUPP);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_fixture_attribute(fixture, file).flags, FS_IMMUTABLE_FL);
-    assert_int_equal(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry), -EPERM);
-    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "f", NULL), -EPERM);
-    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "g", &fs_fixture_root, &entry), -EPERM);
-    assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", FS_ROOT, "g", 0, NULL), -EPERM);
-    assert_int_equal(fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0, &fs_fixture_root), -EPERM);
-
-    assert_int_equal(fs_set_flags(fixture->fs, directory, FS_APPEND_FL, NULL, &fs_fixture_root), 0);
-    fs_fixture_file(fixture, directory, "new");
-    assert_int_equal(fs_unlink(fixture->fs, directory, "old", NULL), -EPERM);
-    assert_int_equal(fs_rename(fixture->fs, directory, "old", FS_ROOT, "x", 0, NULL), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, directory, FS_IMMUTABLE_FL, NULL, &fs_fixture_root),
-                     0);
-    assert_int_equal(
-        fs_mknod(fixture->fs, directory, "x", S_IFREG | 0644, 0, &fs_fixture_root, &entry), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, directory, 0, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_unlink(fixture->fs, directory, "old", NULL), 0);
-}
-
-static void projects_are_kept_handed_on_and_guarded(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f"), below;
-    uint32_t project = 7, other = 8;
-    struct fs_entry entry;
-
-    assert_int_equal(fs_fixture_attribute(fixture, file).project, 0);
-    assert_int_equal(fs_set_flags(fixture->fs, directory, 0, &project, &fs_fixture_user), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_PROJINHERIT_FL, NULL, &fs_fixture_root),
-                     -EOPNOTSUPP);
-    assert_int_equal(fs_set_flags(fixture->fs, directory, 0, &project, &fs_fixture_root), 0);
-    below = fs_fixture_file(fixture, directory, "not handed on");
-    assert_int_equal(fs_fixture_attribute(fixture, below).project, 0);
-    assert_int_equal(
-        fs_set_flags(fixture->fs, directory, FS_PROJINHERIT_FL, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_fixture_attribute(fixture, directory).project, 7);
-    below = fs_fixture_file(fixture, directory, "file");
-    assert_int_equal(fs_fixture_attribute(fixture, below).project, 7);
-    assert_int_equal(fs_fixture_attribute(fixture, below).flags, 0);
-    below = fs_fixture_directory(fixture, directory, "directory");
-    assert_int_equal(fs_fixture_attribute(fixture, below).project, 7);
-    assert_int_equal(fs_fixture_attribute(fixture, below).flags, FS_PROJINHERIT_FL);
-
-    assert_int_equal(fs_link(fixture->fs, file, directory, "g", &fs_fixture_root, &entry), -EXDEV);
-    assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", directory, "g", 0, &fs_fixture_root),
-                     -EXDEV);
-    assert_int_equal(
-        fs_rename(fixture->fs, directory, "file", FS_ROOT, "f", RENAME_EXCHANGE, &fs_fixture_root),
-        -EXDEV);
-    assert_int_equal(fs_set_flags(fixture->fs, file, 0, &project, &fs_fixture_root), 0);
-    assert_int_equal(fs_link(fixture->fs, file, directory, "g", &fs_fixture_root, &entry), 0);
-    assert_int_equal(
-        fs_rename(fixture->fs, directory, "file", FS_ROOT, "f", RENAME_EXCHANGE, &fs_fixture_root),
-        0);
-
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, &other, &fs_fixture_root),
-                     -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, 0, &other, &fs_fixture_root), 0);
-    assert_int_equal(fs_fixture_attribute(fixture, file).project, 8);
-}
-
-static void immutable_and_append_only_files_are_not_opened_for_more_than_they_allow(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-
-    assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR | O_TRUNC), 0);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_check_open(fixture->fs, file, O_RDONLY), 0);
-    assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY), -EPERM);
-    assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR | O_APPEND), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_check_open(fixture->fs, file, O_RDONLY), 0);
-    assert_int_equal(fs_check_open(fixture->fs, file, O_RDWR), -EPERM);
-    assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY | O_APPEND), 0);
-    assert_int_equal(fs_check_open(fixture->fs, file, O_WRONLY | O_APPEND | O_TRUNC), -EPERM);
-}
-
-static void an_append_only_file_may_be_touched_but_not_dated(void **state)
-{
-    const unsigned given = FS_SETATTR_ATIME | FS_SETATTR_MTIME;
-    struct fs_setattr times = {.mask = given | FS_SETATTR_ATIME_NOW | FS_SETATTR_MTIME_NOW};
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    struct fs_entry entry;
-
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_APPEND_FL, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), 0);
-    times.mask = given | FS_SETATTR_ATIME_NOW;
-    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
-    times.mask = given;
-    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
-    assert_int_equal(fs_set_flags(fixture->fs, file, FS_IMMUTABLE_FL, NULL, &fs_fixture_root), 0);
-    times.mask = given | FS_SETATTR_ATIME_NOW | FS_SETATTR_MTIME_NOW;
-    assert_int_equal(fs_setattr(fixture->fs, file, &times, &fs_fixture_root, &entry), -EPERM);
-}
-
-static void new_files_inherit_the_flags_that_are_passed_on(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
-    uint32_t flags = FS_NODUMP_FL | FS_NOATIME_FL | FS_DIRSYNC_FL | FS_APPEND_FL;
-
-    assert_int_equal(fs_set_flags(fixture->fs, directory, flags, NULL, &fs_fixture_root), 0);
-    assert_int_equal(fs_fixture_make(fixture, directory, "f", S_IFREG | 0644).flags,
-                     FS_NODUMP_FL | FS_NOATIME_FL);
-    assert_int_equal(fs_fixture_make(fixture, directory, "s", S_IFDIR | 0755).flags,
-                     FS_NODUMP_FL | FS_NOATIME_FL | FS_DIRSYNC_FL);
-}
-
-static void statfs_tells_of_the_disk_below(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    struct statvfs space;
-
-    assert_int_equal(fs_statfs(fixture->fs, &space), 0);
-    assert_true(space.f_blocks > 0 && space.f_bfree <= space.f_blocks);
-    assert_true(space.f_bavail <= space.f_bfree);
-    assert_int_equal(space.f_namemax, FS_NAME_SIZE_MAX);
-    assert_int_equal(space.f_flag & ST_RDONLY, 0);
 }
 
 /* ---- inode numbers ---- */
@@ -780,278 +504,6 @@ static void a_clean_close_gives_unused_numbers_back(void **state)
     fs_fixture_reopen(fixture);
     next = fs_fixture_file(fixture, FS_ROOT, "next");
     assert_int_equal(next, highest + 1);
-}
-
-/* ---- orphans after a crash ---- */
-
-static void orphan_and_die(void *context)
-{
-    struct fs_fixture *fixture = context;
-    uint64_t file;
-
-    fs_fixture_open(fixture);
-    file = fs_fixture_hold(fixture, FS_ROOT, "held");
-    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "held", NULL), 0);
-    assert_int_equal(fs_fsync(fixture->fs, file, false), 0);
-}
-
-static void orphans_of_a_crash_are_removed_at_the_next_open(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    struct fs_statistics statistics;
-    struct fs_entry entry;
-    char output[4096];
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "held");
-
-    fs_fixture_write(fixture, file, "content");
-    fs_fixture_close(fixture);
-    assert_int_equal(child_run(orphan_and_die, fixture, output, sizeof output), 0);
-    fs_fixture_open(fixture);
-    assert_int_equal(fs_getattr(fixture->fs, file, &entry), -ESTALE);
-    assert_int_equal(records_of(fixture, file), 0);
-    fs_get_statistics(fixture->fs, &statistics);
-    assert_int_equal(statistics.orphans_reaped, 1);
-}
-
-static void orphans_are_removed_by_a_close(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    struct fs_statistics statistics;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "held");
-
-    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "held", NULL), 0);
-    fs_fixture_reopen(fixture);
-    assert_int_equal(records_of(fixture, file), 0);
-    fs_get_statistics(fixture->fs, &statistics);
-    assert_int_equal(statistics.orphans_reaped, 0);
-}
-
-/* ---- read-only ---- */
-
-static void a_read_only_store_refuses_every_change(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    struct fs_setattr mode = {.mask = FS_SETATTR_MODE};
-    struct fs_entry entry;
-    struct statvfs space;
-
-    fs_fixture_close(fixture);
-    fixture->engine_options.read_only = true;
-    fs_fixture_open(fixture);
-    assert_true(fs_read_only(fixture->fs));
-    assert_int_equal(fs_fixture_exists(fixture, FS_ROOT, "f"), 0);
-    assert_int_equal(fs_mknod(fixture->fs, FS_ROOT, "x", S_IFREG, 0, &fs_fixture_root, &entry),
-                     -EROFS);
-    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "x", 0755, &fs_fixture_root, &entry), -EROFS);
-    assert_int_equal(fs_symlink(fixture->fs, FS_ROOT, "x", "y", &fs_fixture_root, &entry), -EROFS);
-    assert_int_equal(fs_tmpfile(fixture->fs, FS_ROOT, 0600, &fs_fixture_root, &entry), -EROFS);
-    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "x", &fs_fixture_root, &entry), -EROFS);
-    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "f", NULL), -EROFS);
-    assert_int_equal(fs_rmdir(fixture->fs, FS_ROOT, "f", NULL), -EROFS);
-    assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", FS_ROOT, "g", 0, NULL), -EROFS);
-    assert_int_equal(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry), -EROFS);
-    assert_int_equal(fs_set_flags(fixture->fs, file, 0, NULL, &fs_fixture_root), -EROFS);
-    assert_int_equal(fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0, &fs_fixture_root), -EROFS);
-    assert_int_equal(fs_removexattr(fixture->fs, file, "user.a", &fs_fixture_root), -EROFS);
-    assert_int_equal(fs_statfs(fixture->fs, &space), 0);
-    assert_int_equal(space.f_flag & ST_RDONLY, ST_RDONLY);
-}
-
-static bool yes(void *context)
-{
-    *(unsigned *)context += 1;
-    return true;
-}
-
-static void changes_are_refused_and_taken_again(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    unsigned asked = 0;
-    const struct fs_notify notify = {.is_writable = yes, .context = &asked};
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    uint64_t handle;
-    struct fs_entry entry;
-
-    assert_int_equal(fs_set_read_only(fixture->fs, true), 0);
-    assert_true(fs_read_only(fixture->fs) && engine_is_read_only(fixture->engine));
-    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "x", 0755, &fs_fixture_root, &entry), -EROFS);
-    assert_int_equal(fs_open_file(fixture->fs, file, true, &handle), -EROFS);
-    assert_int_equal(engine_compact(fixture->engine), -EROFS);
-    assert_int_equal(fs_sync(fixture->fs), 0);
-    assert_int_equal(fs_set_read_only(fixture->fs, false), 0);
-    assert_int_equal(engine_compact(fixture->engine), 0);
-    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "x", 0755, &fs_fixture_root, &entry), 0);
-
-    /* Nobody said that it is writable again, but so it is. */
-    assert_int_equal(fs_set_read_only(fixture->fs, true), 0);
-    fs_set_notify(fixture->fs, &notify);
-    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "y", 0755, &fs_fixture_root, &entry), 0);
-    assert_int_equal(asked, 1);
-    assert_false(fs_read_only(fixture->fs) || engine_is_read_only(fixture->engine));
-}
-
-static void what_was_unlinked_goes_when_changes_are_taken_again(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    struct fs_statistics statistics;
-
-    assert_int_equal(fs_unlink(fixture->fs, FS_ROOT, "f", NULL), 0);
-    assert_int_equal(fs_set_read_only(fixture->fs, true), 0);
-    fs_forget(fixture->fs, file, 1);
-    fs_get_statistics(fixture->fs, &statistics);
-    assert_int_equal(statistics.orphans_reaped, 0);
-    assert_int_equal(fs_set_read_only(fixture->fs, false), 0);
-    fs_get_statistics(fixture->fs, &statistics);
-    assert_int_equal(statistics.orphans_reaped, 1);
-}
-
-/* ---- failing disks ---- */
-
-static struct io_ops full_disk;
-
-static int no_space(struct io *io, struct io_file *file, struct statvfs *ret_space)
-{
-    (void)io;
-    (void)file;
-    *ret_space = (struct statvfs){.f_bsize = 4096, .f_frsize = 4096, .f_blocks = 1000};
-    return 0;
-}
-
-/* The first who asks how much space there is waits for the answer; somebody else writes meanwhile. */
-static struct {
-    struct io_ops ops;
-    const struct io_ops *real;
-    struct fs_fixture *fixture;
-    atomic_bool asked;
-    int result;
-} slow_space;
-
-static void *make_another(void *context)
-{
-    struct fs_entry entry;
-
-    (void)context;
-    slow_space.result = fs_mknod(slow_space.fixture->fs, FS_ROOT, "another", S_IFREG | 0644, 0,
-                                 &fs_fixture_root, &entry);
-    return NULL;
-}
-
-static int space_while_another_writes(struct io *io, struct io_file *file,
-                                      struct statvfs *ret_space)
-{
-    pthread_t other;
-
-    if (!atomic_exchange(&slow_space.asked, true)) {
-        assert_int_equal(pthread_create(&other, NULL, make_another, NULL), 0);
-        assert_int_equal(pthread_join(other, NULL), 0);
-    }
-    return slow_space.real->space(io, file, ret_space);
-}
-
-static void space_is_not_missing_while_it_is_asked_for(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
-    struct fs_entry entry;
-
-    slow_space.real = fixture->io->ops;
-    slow_space.fixture = fixture;
-    slow_space.ops = *slow_space.real;
-    slow_space.ops.space = space_while_another_writes;
-    fs_fixture_reopen(fixture);
-    fixture->io->ops = &slow_space.ops;
-    assert_int_equal(
-        fs_mknod(fixture->fs, directory, "x", S_IFREG | 0644, 0, &fs_fixture_root, &entry), 0);
-    fixture->io->ops = slow_space.real;
-    assert_true(atomic_load(&slow_space.asked));
-    assert_int_equal(slow_space.result, 0);
-}
-
-static void a_full_disk_refuses_what_is_new_and_lets_go(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    const struct io_ops *real = fixture->io->ops;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    uint64_t directory = fs_fixture_directory(fixture, FS_ROOT, "d");
-    struct fs_setattr cut = {.mask = FS_SETATTR_SIZE};
-    struct fs_entry entry;
-
-    fs_fixture_write(fixture, file, "content");
-    fs_fixture_close(fixture);
-    full_disk = *real;
-    full_disk.space = no_space;
-    fixture->io->ops = &full_disk;
-    fs_fixture_open(fixture);
-
-    assert_int_equal(
-        fs_mknod(fixture->fs, FS_ROOT, "x", S_IFREG | 0644, 0, &fs_fixture_root, &entry), -ENOSPC);
-    assert_int_equal(fs_mkdir(fixture->fs, FS_ROOT, "x", 0755, &fs_fixture_root, &entry), -ENOSPC);
-    assert_int_equal(fs_symlink(fixture->fs, FS_ROOT, "x", "y", &fs_fixture_root, &entry), -ENOSPC);
-    assert_int_equal(fs_tmpfile(fixture->fs, FS_ROOT, 0600, &fs_fixture_root, &entry), -ENOSPC);
-    assert_int_equal(fs_link(fixture->fs, file, FS_ROOT, "x", &fs_fixture_root, &entry), -ENOSPC);
-    assert_int_equal(fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0, &fs_fixture_root),
-                     -ENOSPC);
-    fs_fixture_assert_text(fixture, file, "content");
-    assert_int_equal(fs_rename(fixture->fs, FS_ROOT, "f", directory, "g", 0, NULL), 0);
-    assert_int_equal(fs_setattr(fixture->fs, file, &cut, &fs_fixture_root, &entry), 0);
-    assert_int_equal(fs_unlink(fixture->fs, directory, "g", NULL), 0);
-    assert_int_equal(fs_rmdir(fixture->fs, FS_ROOT, "d", NULL), 0);
-
-    fs_fixture_close(fixture);
-    fixture->io->ops = real;
-    fs_fixture_open(fixture);
-    assert_int_equal(fs_fixture_attribute(fixture, FS_ROOT).size_bytes, 0);
-}
-
-static void r10_after_a_failed_sync_files_are_read_but_not_changed(void **state)
-{
-    struct fs_fixture *fixture = *state;
-    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "f");
-    struct fs_setattr mode = {.mask = FS_SETATTR_MODE};
-    struct fs_statistics before, after;
-    struct test_fault_io fault;
-    struct fs_entry entry;
-
-    fs_fixture_write(fixture, file, "content");
-    fs_fixture_close(fixture);
-    test_fault_io_init(&fault, fixture->io);
-    fixture->engine_options.io = &fault.io;
-    fs_fixture_open(fixture);
-    fs_fixture_directory(fixture, FS_ROOT, "d");
-    assert_int_equal(fs_fixture_hold(fixture, FS_ROOT, "f"), file);
-    test_fault_io_arm(&fault, 1, -EIO, true);
-    assert_true(fs_sync(fixture->fs) < 0);
-
-    fs_get_statistics(fixture->fs, &before);
-    assert_int_equal(error_errno(fs_mknod(fixture->fs, FS_ROOT, "x", S_IFREG | 0644, 0,
-                                          &fs_fixture_root, &entry)),
-                     -EROFS);
-    assert_int_equal(error_errno(fs_tmpfile(fixture->fs, FS_ROOT, 0600, &fs_fixture_root, &entry)),
-                     -EROFS);
-    assert_int_equal(
-        error_errno(fs_link(fixture->fs, file, FS_ROOT, "x", &fs_fixture_root, &entry)), -EROFS);
-    assert_int_equal(error_errno(fs_unlink(fixture->fs, FS_ROOT, "f", NULL)), -EROFS);
-    assert_int_equal(error_errno(fs_rmdir(fixture->fs, FS_ROOT, "d", NULL)), -EROFS);
-    assert_int_equal(error_errno(fs_rename(fixture->fs, FS_ROOT, "f", FS_ROOT, "g", 0, NULL)),
-                     -EROFS);
-    assert_int_equal(error_errno(fs_setattr(fixture->fs, file, &mode, &fs_fixture_root, &entry)),
-                     -EROFS);
-    fs_fixture_assert_text(fixture, file, "content");
-    assert_int_equal(fs_fixture_exists(fixture, FS_ROOT, "f"), 0);
-    assert_int_equal(fs_fixture_exists(fixture, FS_ROOT, "x"), -ENOENT);
-    /* What failed holds nothing. */
-    fs_get_statistics(fixture->fs, &after);
-    assert_int_equal(after.nodes_held, before.nodes_held);
-    assert_int_equal(after.orphans, before.orphans);
-
-    fs_close(fixture->fs);
-    (void)engine_close(fixture->engine);
-    test_fault_io_arm(&fault, 0, 0, false);
-    fixture->engine_options.io = fixture->io;
-    fs_fixture_open(fixture);
-    fs_fixture_assert_text(fixture, file, "content");
 }
 
 /* ---- threads ---- */
@@ -1187,26 +639,9 @@ int main(void)
         FS_FIXTURE_TEST(an_open_file_outlives_its_forgetting),
         FS_FIXTURE_TEST(reaping_leaves_no_record),
         FS_FIXTURE_TEST(a_file_without_a_name_can_be_given_one),
-        FS_FIXTURE_TEST(times_are_set_to_the_nanosecond),
-        FS_FIXTURE_TEST(a_new_owner_loses_the_old_ones_privileges),
-        FS_FIXTURE_TEST(truncation_cuts_and_extends),
-        FS_FIXTURE_TEST(immutable_and_append_only_are_honoured),
-        FS_FIXTURE_TEST(projects_are_kept_handed_on_and_guarded),
-        FS_FIXTURE_TEST(immutable_and_append_only_files_are_not_opened_for_more_than_they_allow),
-        FS_FIXTURE_TEST(an_append_only_file_may_be_touched_but_not_dated),
-        FS_FIXTURE_TEST(new_files_inherit_the_flags_that_are_passed_on),
-        FS_FIXTURE_TEST(statfs_tells_of_the_disk_below),
         FS_FIXTURE_TEST(children_of_a_directory_have_neighbouring_numbers),
         FS_FIXTURE_TEST(r44_numbers_are_not_reused_after_a_crash),
         FS_FIXTURE_TEST(a_clean_close_gives_unused_numbers_back),
-        FS_FIXTURE_TEST(orphans_of_a_crash_are_removed_at_the_next_open),
-        FS_FIXTURE_TEST(orphans_are_removed_by_a_close),
-        FS_FIXTURE_TEST(a_read_only_store_refuses_every_change),
-        FS_FIXTURE_TEST(changes_are_refused_and_taken_again),
-        FS_FIXTURE_TEST(what_was_unlinked_goes_when_changes_are_taken_again),
-        FS_FIXTURE_TEST(space_is_not_missing_while_it_is_asked_for),
-        FS_FIXTURE_TEST(a_full_disk_refuses_what_is_new_and_lets_go),
-        FS_FIXTURE_TEST(r10_after_a_failed_sync_files_are_read_but_not_changed),
         FS_FIXTURE_TEST(r25_threads_on_the_same_names_leave_a_sound_tree),
         FS_FIXTURE_TEST(of_those_who_make_one_name_one_wins),
     };

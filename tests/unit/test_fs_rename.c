@@ -18,11 +18,6 @@ static int move(struct fs_fixture *fixture, const char *from, const char *to)
     return rename_to(fixture, FS_ROOT, from, FS_ROOT, to, 0);
 }
 
-static bool is_later(struct timespec a, struct timespec b)
-{
-    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
-}
-
 static void a_file_gets_its_new_name_and_loses_the_old(void **state)
 {
     struct fs_fixture *fixture = *state;
@@ -35,9 +30,9 @@ static void a_file_gets_its_new_name_and_loses_the_old(void **state)
     assert_int_equal(fs_fixture_hold(fixture, FS_ROOT, "b"), file);
     after = fs_fixture_attribute(fixture, file);
     assert_int_equal(after.nlink, 1);
-    assert_true(is_later(after.ctime, before.ctime));
+    assert_true(fs_fixture_is_later(after.ctime, before.ctime));
     assert_memory_equal(&after.mtime, &before.mtime, sizeof after.mtime);
-    assert_true(is_later(fs_fixture_attribute(fixture, FS_ROOT).mtime, root.mtime));
+    assert_true(fs_fixture_is_later(fs_fixture_attribute(fixture, FS_ROOT).mtime, root.mtime));
     assert_int_equal(move(fixture, "a", "c"), -ENOENT);
 }
 

@@ -28,11 +28,6 @@ static void assert_value(struct fs_fixture *fixture, uint64_t node, const char *
     assert_memory_equal(data, value, (size_t)size);
 }
 
-static bool is_later(struct timespec a, struct timespec b)
-{
-    return a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
-}
-
 /* ---- plain ---- */
 
 static void values_are_set_replaced_and_removed(void **state)
@@ -53,7 +48,7 @@ static void values_are_set_replaced_and_removed(void **state)
     assert_int_equal(set(fixture, file, "user.b", "three", XATTR_CREATE), 0);
     assert_value(fixture, file, "user.a", "two");
     after = fs_fixture_attribute(fixture, file);
-    assert_true(is_later(after.ctime, before.ctime));
+    assert_true(fs_fixture_is_later(after.ctime, before.ctime));
     assert_memory_equal(&after.mtime, &before.mtime, sizeof after.mtime);
 
     fs_fixture_reopen(fixture);
