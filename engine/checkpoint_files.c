@@ -281,7 +281,8 @@ int checkpoint_files_remove_deleted(struct store *store, uint64_t id)
     return result;
 }
 
-/* What CURRENT under that name says: 1 and the id of a checkpoint, 0, or an error. */
+/* What CURRENT under that name says: 1 and the id of a checkpoint; 0 where it is none; or an error.
+ * What cannot be read is not known to be none: nobody may clear it away. */
 static int read_id(struct store *store, const char *name, uint64_t *ret_id)
 {
     struct io_file *directory = NULL;
@@ -292,7 +293,7 @@ static int read_id(struct store *store, const char *name, uint64_t *ret_id)
     if (result == 0)
         result = sealed_manifest_read_id(store->io, directory, ret_id);
     io_close(store->io, directory);
-    if (error_errno(result) == -EIO || result == ERROR_NOT_STORE)
+    if ((error_errno(result) == -EIO && result != -EIO) || result == ERROR_NOT_STORE)
         return 0;
     return result < 0 ? result : 1;
 }
@@ -403,6 +404,8 @@ int checkpoint_files_settle(struct store *store, const char *name, uint64_t id)
     result = checkpoint_files_find(store, id, found);
     if (result == 0)
         return -ENOENT;
+    if (result > 0 && strcmp(found, name) == 0)
+        return 0; /* it is readable again */
     if (result > 0)
         result = move_away(store, name, id);
     if (result == 0)

@@ -259,9 +259,40 @@ static void a_checkpoint_of_copies_says_so_and_reads_as_one_of_links(void **stat
     fault_io_free(fault);
 }
 
+/* What cannot be read at the moment is not known to be damaged, and stays where it is. */
+static void a_checkpoint_that_cannot_be_read_for_once_is_not_cleared_away(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = fault_io_new(fixture->io);
+    struct store *store;
+    uint64_t id;
+
+    put_some(fixture->engine, 1);
+    assert_int_equal(
+        engine_checkpoint_create(fixture->engine, slice_of_string("x"), slice_of(NULL, 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
+    engine_fixture_close(fixture);
+    assert_int_equal(store_open(fault_io_get(fault), fixture->path, true, &store), 0);
+    for (unsigned nth = 1; nth < 8; nth++) {
+        const enum fault_call calls[] = {FAULT_OPEN, FAULT_READ};
+
+        for (size_t i = 0; i < 2; i++) {
+            fault_io_fail(fault, calls[i], nth, -EIO, false);
+            (void)checkpoint_files_settle(store, "x", id);
+            fault_io_clear(fault, calls[i]);
+            assert_int_equal(checkpoint_files_match(store, "x", id), 1);
+        }
+    }
+    store_close(store);
+    fault_io_free(fault);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            a_checkpoint_that_cannot_be_read_for_once_is_not_cleared_away, engine_fixture_setup,
+            engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(what_can_be_linked_is_linked, pair_setup, pair_teardown),
         cmocka_unit_test_setup_teardown(r47_a_link_across_file_systems_is_a_copy, pair_setup,
                                         pair_teardown),
