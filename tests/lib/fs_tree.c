@@ -123,12 +123,16 @@ static int add_inode(struct fs_tree *tree, const struct fs_attribute *attribute)
 struct names {
     char (*list)[256];
     size_t count;
+    uint64_t cookie; /* of the last entry */
+    bool any;
 };
 
 static int take_name(void *context, const struct fs_directory_entry *entry)
 {
     struct names *names = context;
 
+    names->cookie = entry->cookie;
+    names->any = true;
     if ((entry->name_size == 1 && entry->name[0] == '.') ||
         (entry->name_size == 2 && memcmp(entry->name, "..", 2) == 0))
         return 0;
@@ -150,7 +154,11 @@ static int list_directory(struct fs_tree *tree, uint64_t node, struct names *nam
 
     if (result < 0)
         return result;
-    result = fs_readdir(directory, 0, false, take_name, names);
+    /* An error that comes after some entries is told of by the next call. */
+    do {
+        names->any = false;
+        result = fs_readdir(directory, names->cookie, false, take_name, names);
+    } while (result == 0 && names->any);
     fs_directory_close(directory);
     if (names->count > 0)
         qsort(names->list, names->count, sizeof *names->list, compare_names);
