@@ -3,7 +3,7 @@
  * ll_ioctl.c - inode flags (chattr, lsattr, xfs_io) and the control channel
  *
  * The kernel has checked who may change flags and has fetched the arguments: it sends the bytes
- * that the command's number says, which for the flag commands are 32 bits whatever the number says.
+ * that the command's number says, which for flags and versions are 32 bits whatever the number says.
  */
 #include "fuse/ll_internal.h"
 
@@ -22,17 +22,24 @@ static const struct {
 
 #define FLAG_PAIRS (sizeof flag_pairs / sizeof flag_pairs[0])
 
-static void ll_get_flags(fuse_req_t request, uint64_t node, size_t out_size)
+/* FS_IOC_GETFLAGS and FS_IOC_GETVERSION. */
+static void ll_get_number(fuse_req_t request, uint64_t node, unsigned command, size_t out_size)
 {
     struct fs_entry entry;
+    uint32_t number = 0;
     int error = fs_getattr(ll_of(request)->fs, node, &entry);
 
-    if (error == 0 && out_size < sizeof entry.attribute.flags)
+    if (error == 0 && out_size < sizeof number)
         error = -EINVAL;
-    if (error < 0)
+    if (error < 0) {
         ll_reply_error(request, error);
+        return;
+    }
+    if (command == (unsigned)FS_IOC_GETFLAGS)
+        number = entry.attribute.flags;
     else
-        (void)fuse_reply_ioctl(request, 0, &entry.attribute.flags, sizeof entry.attribute.flags);
+        number = (uint32_t)entry.attribute.generation;
+    (void)fuse_reply_ioctl(request, 0, &number, sizeof number);
 }
 
 /* The kernel keeps the attributes, and does not know that setting flags changes ctime. Only those
@@ -127,7 +134,8 @@ void ll_ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void *argum
         ll_control_ioctl(ll_of(request), request, in, in_size, out_size);
         break;
     case (unsigned)FS_IOC_GETFLAGS:
-        ll_get_flags(request, node, out_size);
+    case (unsigned)FS_IOC_GETVERSION:
+        ll_get_number(request, node, command, out_size);
         break;
     case (unsigned)FS_IOC_SETFLAGS:
         ll_set_flags(request, node, in, in_size);

@@ -36,6 +36,8 @@ expect_ctime_moves dd if=/dev/zero of="$mnt/file" bs=10 count=1 conv=notrunc sta
 before=$(stat -c %z "$mnt/file")
 store_remount
 expect_equal 'ctime after a remount' "$(stat -c %z "$mnt/file")" "$before"
+# Numbers of files are never used again, so there is one generation.
+expect_equal 'the generation' "$(lsattr -v "$mnt/file" | awk '{ print $1 }')" 1
 expect_equal 'flags after a remount' "$(lsattr "$mnt/file" | cut -d ' ' -f 1 | tr -d -)" d
 
 # Immutable and append-only.
