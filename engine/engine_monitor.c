@@ -80,6 +80,9 @@ static void *monitor_main(void *context)
             lock_wait_until(&monitor->lock, &monitor->changed, now_ns + monitor->look_ns);
     }
     lock_release(&monitor->lock);
+    /* What was said to hang has ended since. */
+    if (monitor->watch != NULL)
+        (void)io_watch_look(monitor->watch, clock_monotonic_ns());
     return NULL;
 }
 
