@@ -8,6 +8,7 @@
 #define VARVE_TESTS_LIB_ENGINE_FIXTURE_H
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/base/endian.h"
 #include "engine/engine.h"
@@ -71,6 +72,45 @@ static inline struct slice engine_fixture_key(uint8_t to[8], uint64_t number)
 {
     put_be64(to, number);
     return slice_of(to, 8);
+}
+
+/* One record: key `number`, `size_bytes` of the number's lowest byte. What engine_write() returns. */
+static inline int engine_fixture_put(struct engine *engine, uint64_t number, size_t size_bytes)
+{
+    uint8_t key[8], *value = malloc(size_bytes);
+    struct batch batch = {0};
+    int result;
+
+    assert_non_null(value);
+    memset(value, (int)number, size_bytes);
+    batch_put(&batch, engine_fixture_key(key, number), slice_of(value, size_bytes));
+    result = engine_write(engine, &batch, NULL);
+    batch_free(&batch);
+    free(value);
+    return result;
+}
+
+/* Make a checkpoint, and wait until it has its directory; the id. */
+static inline uint64_t engine_fixture_checkpoint(struct engine *engine, const char *name)
+{
+    uint64_t id;
+
+    assert_int_equal(
+        engine_checkpoint_create(engine, slice_of_string(name), slice_of(NULL, 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    return id;
+}
+
+/* Another store, with the fixture's options; the caller closes it. */
+static inline struct engine *engine_fixture_open_at(const struct engine_fixture *fixture,
+                                                    const char *path)
+{
+    struct engine_options options = fixture->options;
+    struct engine *engine;
+
+    options.path = path;
+    assert_int_equal(engine_open(&options, &engine), 0);
+    return engine;
 }
 
 #endif

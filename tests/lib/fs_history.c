@@ -360,6 +360,31 @@ void fs_history_put(struct snapshot *snapshot, struct engine_view *view)
 
 /* ---- the whole ---- */
 
+static uint64_t present_seed; /* 0: none runs */
+
+uint64_t fs_history_run(const char *name, uint64_t count_default, void (*each)(uint64_t seed))
+{
+    const char *wanted = getenv("VARVE_HISTORIES");
+    uint64_t count = wanted != NULL ? strtoull(wanted, NULL, 0) : count_default;
+    uint64_t seed = seed_start(name);
+
+    for (uint64_t i = 0; i < count; i++) {
+        present_seed = seed + i;
+        each(present_seed);
+    }
+    present_seed = 0;
+    return count;
+}
+
+int fs_history_name_seed(void **state)
+{
+    (void)state;
+    if (present_seed != 0)
+        fprintf(stderr, "repeat it with VARVE_TEST_SEED=%llu VARVE_HISTORIES=1\n",
+                (unsigned long long)present_seed);
+    return 0;
+}
+
 void fs_history_begin(struct fs_history *history, uint64_t seed)
 {
     void *state;

@@ -29,6 +29,11 @@ static inline void fs_history_store_name(unsigned clones, char name[FS_HISTORY_S
     snprintf(name, FS_HISTORY_STORE_NAME_SIZE, clones > 0 ? "clone-%u" : "store", clones);
 }
 
+/* Run `each` with successive seeds, VARVE_HISTORIES times or as often as said; how often. Where it
+ * fails, fs_history_name_seed(), a cmocka teardown, says how to repeat it. */
+uint64_t fs_history_run(const char *name, uint64_t count_default, void (*each)(uint64_t seed));
+int fs_history_name_seed(void **state);
+
 void fs_history_begin(struct fs_history *history, uint64_t seed);
 void fs_history_end(struct fs_history *history); /* the structure is checked */
 

@@ -51,4 +51,35 @@ static inline int io_fixture_count_descriptors(void)
     return count;
 }
 
+/* For cmocka: *state is the backend's number before, a fixture afterwards. */
+static inline int io_fixture_setup(void **state)
+{
+    enum io_backend backend = *(const enum io_backend *)*state;
+    struct io_fixture *fixture = malloc(sizeof *fixture);
+
+    if (fixture == NULL)
+        return -1;
+    *state = fixture;
+    return io_fixture_open(fixture, backend);
+}
+
+static inline int io_fixture_teardown(void **state)
+{
+    io_fixture_close(*state);
+    free(*state);
+    return 0;
+}
+
+/* A new file of the directory, to read and write; `flags` besides. */
+static inline struct io_file *io_fixture_create(struct io_fixture *fixture, const char *name,
+                                                int flags)
+{
+    struct io_file *file;
+
+    assert_int_equal(io_open(fixture->io, fixture->root, name,
+                             IO_OPEN_WRITE | IO_OPEN_CREATE | flags, 0600, &file),
+                     0);
+    return file;
+}
+
 #endif

@@ -22,7 +22,6 @@
 #define ORDERS_DEFAULT 25
 #define FILES_MAX      4096
 
-static uint64_t present_seed; /* of the order at hand */
 static uint64_t deletions, predictions, freed_bytes, comparisons;
 
 /* ---- what a view holds ---- */
@@ -357,13 +356,13 @@ static void delete_some(struct order *order)
 
 /* ---- an order ---- */
 
-static void run_order(void)
+static void run_order(uint64_t seed)
 {
     struct order *order = calloc(1, sizeof *order);
     struct fs_history *history = &order->history;
     uint64_t live;
 
-    fs_history_begin(history, present_seed);
+    fs_history_begin(history, seed);
     for (uint64_t step = 6 + fs_history_below(history, 12); step > 0; step--) {
         for (uint64_t i = fs_history_below(history, 60); i > 0; i--)
             fs_history_change(history);
@@ -385,16 +384,9 @@ static void run_order(void)
 
 static void deletions_free_what_was_said_and_nothing_that_is_needed(void **state)
 {
-    const char *wanted = getenv("VARVE_HISTORIES");
-    uint64_t count = wanted != NULL ? strtoull(wanted, NULL, 0) : ORDERS_DEFAULT;
-    uint64_t seed = seed_start("deletion_orders");
+    uint64_t count = fs_history_run("deletion_orders", ORDERS_DEFAULT, run_order);
 
     (void)state;
-    for (uint64_t i = 0; i < count; i++) {
-        present_seed = seed + i;
-        run_order();
-    }
-    present_seed = 0;
     fprintf(
         stderr,
         "%llu orders, %llu deletions, %llu predictions true (%llu bytes), %llu trees compared\n",
@@ -403,20 +395,11 @@ static void deletions_free_what_was_said_and_nothing_that_is_needed(void **state
     assert_true(count < 10 || predictions > count);
 }
 
-static int name_the_failing_one(void **state)
-{
-    (void)state;
-    if (present_seed != 0)
-        fprintf(stderr, "repeat it with VARVE_TEST_SEED=%llu VARVE_HISTORIES=1\n",
-                (unsigned long long)present_seed);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(deletions_free_what_was_said_and_nothing_that_is_needed,
-                                  name_the_failing_one),
+                                  fs_history_name_seed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,6 @@
 
 #define HISTORIES_DEFAULT 40
 
-static uint64_t present_seed; /* of the history at hand */
 static uint64_t pairs, entries;
 
 /* ---- comparing ---- */
@@ -51,12 +50,12 @@ static void compare_some(struct fs_history *history)
 
 /* ---- a history ---- */
 
-static void run_history(void)
+static void run_history(uint64_t seed)
 {
     struct fs_history history;
     uint64_t rounds;
 
-    fs_history_begin(&history, present_seed);
+    fs_history_begin(&history, seed);
     rounds = 2 + fs_history_below(&history, FS_HISTORY_SNAPSHOTS_MAX - 3);
     for (uint64_t round = 0; round < rounds; round++) {
         for (uint64_t i = fs_history_below(&history, fs_history_below(&history, 4) == 0 ? 400 : 80);
@@ -74,35 +73,19 @@ static void run_history(void)
 
 static void each_difference_is_what_a_walk_of_both_trees_finds(void **state)
 {
-    const char *wanted = getenv("VARVE_HISTORIES");
-    uint64_t count = wanted != NULL ? strtoull(wanted, NULL, 0) : HISTORIES_DEFAULT;
-    uint64_t seed = seed_start("diff_histories");
+    uint64_t count = fs_history_run("diff_histories", HISTORIES_DEFAULT, run_history);
 
     (void)state;
-    for (uint64_t i = 0; i < count; i++) {
-        present_seed = seed + i;
-        run_history();
-    }
-    present_seed = 0;
     fprintf(stderr, "%llu histories, %llu differences with %llu entries\n",
             (unsigned long long)count, (unsigned long long)pairs, (unsigned long long)entries);
     assert_true(count < 10 || entries > count * 20);
-}
-
-static int name_the_failing_one(void **state)
-{
-    (void)state;
-    if (present_seed != 0)
-        fprintf(stderr, "repeat it with VARVE_TEST_SEED=%llu VARVE_HISTORIES=1\n",
-                (unsigned long long)present_seed);
-    return 0;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(each_difference_is_what_a_walk_of_both_trees_finds,
-                                  name_the_failing_one),
+                                  fs_history_name_seed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,19 +42,6 @@ static void pause_ms(unsigned milliseconds)
     nanosleep(&pause, NULL);
 }
 
-static int put(struct engine *engine, uint64_t number)
-{
-    struct batch batch = {0};
-    uint8_t key[8], value[1000];
-    int result;
-
-    memset(value, (int)number, sizeof value);
-    batch_put(&batch, engine_fixture_key(key, number), slice_of(value, sizeof value));
-    result = engine_write(engine, &batch, NULL);
-    batch_free(&batch);
-    return result;
-}
-
 static int get(struct engine *engine, uint64_t number)
 {
     struct engine_view *view = engine_view_acquire(engine);
@@ -69,7 +56,7 @@ static int get(struct engine *engine, uint64_t number)
 
 static void *put_and_sync(void *engine)
 {
-    (void)put(engine, 1);
+    (void)engine_fixture_put(engine, 1, 1000);
     (void)engine_sync(engine, engine_sequence(engine));
     return NULL;
 }
@@ -77,7 +64,7 @@ static void *put_and_sync(void *engine)
 static void *put_many(void *engine)
 {
     for (uint64_t i = 0; i < 1000; i++)
-        if (put(engine, i) != 0)
+        if (engine_fixture_put(engine, i, 1000) != 0)
             break;
     return NULL;
 }
@@ -85,8 +72,8 @@ static void *put_many(void *engine)
 /* Keys that overlap those of every other table, so that merging has something to do. */
 static void make_table(struct engine *engine)
 {
-    assert_int_equal(put(engine, 1), 0);
-    assert_int_equal(put(engine, 2), 0);
+    assert_int_equal(engine_fixture_put(engine, 1, 1000), 0);
+    assert_int_equal(engine_fixture_put(engine, 2, 1000), 0);
     assert_int_equal(engine_flush(engine), 0);
 }
 
@@ -369,7 +356,7 @@ static void a_quiet_store_has_no_alerts(void **state)
     fixture->options.alert_second_ms = 10;
     engine_fixture_open(fixture);
     for (uint64_t i = 0; i < 300; i++)
-        assert_int_equal(put(fixture->engine, i), 0);
+        assert_int_equal(engine_fixture_put(fixture->engine, i, 1000), 0);
     assert_int_equal(engine_flush(fixture->engine), 0);
     pause_ms(300);
     for (size_t i = 0; i < engine_alert_count(); i++) {
@@ -416,7 +403,7 @@ static void hang_while_closing(void *context)
     fixture->options.io = fault_io_get(fault);
     fixture->options.io_deadline_ms = 40;
     engine_fixture_open(fixture);
-    assert_int_equal(put(fixture->engine, 7), 0);
+    assert_int_equal(engine_fixture_put(fixture->engine, 7, 1000), 0);
     fault_io_stall(fault, hang->call, 1);
     assert_int_equal(pthread_create(&thread, NULL, close_engine, fixture->engine), 0);
     fault_io_wait_stalled(fault);

@@ -19,48 +19,9 @@
 #include <cmocka.h>
 
 #include "engine/engine_internal.h"
-#include "tests/lib/engine_fixture.h"
-#include "tests/lib/fault_io.h"
+#include "tests/lib/engine_fault_fixture.h"
 
 #define FRAME 20000
-
-struct fixture {
-    struct engine_fixture *base;
-    struct fault_io *fault;
-    struct engine *engine;
-};
-
-static int setup(void **state)
-{
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    void *base;
-
-    assert_int_equal(engine_fixture_setup(&base), 0);
-    fixture->base = base;
-    engine_fixture_close(fixture->base);
-    fixture->fault = fault_io_new(fixture->base->io);
-    fixture->base->options.io = fault_io_get(fixture->fault);
-    engine_fixture_open(fixture->base);
-    fixture->engine = fixture->base->engine;
-    *state = fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *fixture = *state;
-    void *base = fixture->base;
-
-    for (enum fault_call call = 0; call < FAULT_CALL_COUNT; call++)
-        fault_io_clear(fixture->fault, call);
-    if (fixture->base->engine != NULL)
-        (void)engine_close(fixture->base->engine);
-    fixture->base->engine = NULL;
-    fault_io_free(fixture->fault);
-    assert_int_equal(engine_fixture_teardown(&base), 0);
-    free(fixture);
-    return 0;
-}
 
 /* ---- keys with data in blobs ---- */
 
@@ -162,7 +123,7 @@ static void each_file(const char *directory, file_callback *callback, void *cont
     closedir(stream);
 }
 
-static char *below(const struct fixture *fixture, const char *name)
+static char *below(const struct engine_fault_fixture *fixture, const char *name)
 {
     char *path;
 
@@ -183,7 +144,7 @@ static void add_file(void *context, const char *name, const struct stat *status)
     sum->bytes += (uint64_t)status->st_size;
 }
 
-static struct sum files_in(const struct fixture *fixture, const char *name)
+static struct sum files_in(const struct engine_fault_fixture *fixture, const char *name)
 {
     struct sum sum = {0};
     char *path = below(fixture, name);
@@ -211,7 +172,7 @@ static void write_some(struct engine *engine, uint64_t count, uint32_t generatio
 }
 
 /* Nobody needs them any more: the chunks go, but for what holds the deletions themselves. */
-static void expect_reclaimed(struct fixture *fixture)
+static void expect_reclaimed(struct engine_fault_fixture *fixture)
 {
     struct sum left = {0};
 
@@ -229,7 +190,7 @@ static void expect_reclaimed(struct fixture *fixture)
 
 static void r51_chunks_stay_until_the_last_of_nested_checkpoints_is_made(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct engine_view *reader;
     uint64_t first, second;
@@ -282,7 +243,7 @@ static void *overwrite_and_collect(void *context)
 
 static void r51_a_release_that_races_with_a_new_checkpoint_deletes_nothing_of_it(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct turn turn = {.engine = fixture->engine, .writing = PTHREAD_MUTEX_INITIALIZER};
     pthread_t thread;
 
@@ -354,7 +315,7 @@ static void *restore_all(void *context)
 
 static void r64_a_deletion_under_way_takes_nothing_that_is_wanted_again(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct restore restore = {.engine = fixture->engine, .count = 32};
     struct engine_view *view;
     pthread_t compaction, restoration;
@@ -387,7 +348,7 @@ static void r64_a_deletion_under_way_takes_nothing_that_is_wanted_again(void **s
 
 static void r52_what_is_committed_while_links_are_made_is_not_in_the_checkpoint(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     uint64_t ids[2];
 
@@ -444,7 +405,7 @@ static void *write_and_acknowledge(void *context)
 
 static void r53_everything_below_its_number_is_in_it_and_nothing_above(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct acknowledged writers[R53_WRITERS];
     pthread_t threads[R53_WRITERS];
@@ -495,7 +456,7 @@ static void r53_everything_below_its_number_is_in_it_and_nothing_above(void **st
 
 static void r54_a_checkpoint_never_moves_what_older_views_hold_back(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct engine_view *old;
     uint64_t ids[4];
@@ -526,7 +487,7 @@ static void r54_a_checkpoint_never_moves_what_older_views_hold_back(void **state
 
 static void r58_the_manifest_is_written_from_memory(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     char *from = below(fixture, "manifest/data.mdb"), *to = below(fixture, "manifest/away");
     uint64_t ids[2];
@@ -552,7 +513,7 @@ static void r58_the_manifest_is_written_from_memory(void **state)
 
 static void r60_blob_chunks_that_are_collected_meanwhile_leave_no_dangling_extent(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct engine_view *view;
     uint64_t id;
@@ -584,7 +545,7 @@ static void add_file_alone(void *context, const char *name, const struct stat *s
 }
 
 /* What only the checkpoint "s" holds. */
-static struct sum files_alone(const struct fixture *fixture)
+static struct sum files_alone(const struct engine_fault_fixture *fixture)
 {
     static const char *const directories[] = {"checkpoints/s", "checkpoints/s/chunks"};
     struct sum sum = {0};
@@ -608,7 +569,7 @@ static int take_info(void *context, const struct engine_checkpoint_info *info)
 
 static void r61_the_numbers_that_are_reported_are_those_on_disk(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct engine_checkpoint_info info = {0};
     struct engine_usage usage;
@@ -668,7 +629,8 @@ static void see_file(void *context, const char *name, const struct stat *status)
         (struct file_seen){status->st_ino, status->st_size, status->st_mtim};
 }
 
-static void see_directory(const struct fixture *fixture, const char *name, struct files_seen *seen)
+static void see_directory(const struct engine_fault_fixture *fixture, const char *name,
+                          struct files_seen *seen)
 {
     char *path = below(fixture, name);
 
@@ -693,7 +655,7 @@ static void expect_sealed(void *context, const char *name, const struct stat *st
 
 static void r62_nothing_that_is_still_written_to_is_linked(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     static struct files_seen before, after, log;
     char *path = below(fixture, "checkpoints/s/chunks");
@@ -739,7 +701,7 @@ static int count_visit(void *context, const struct engine_checkpoint_info *info)
 
 static void one_of_many_is_found_without_passing_the_others(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     uint64_t ids[20];
 
     for (size_t i = 0; i < 20; i++) {
@@ -764,7 +726,7 @@ static void one_of_many_is_found_without_passing_the_others(void **state)
 /* Two threads look, neither finds it noted, both note it: what that comes to, without the luck. */
 static void a_dead_chunk_that_two_threads_find_at_once_is_forgotten_once(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct engine_view *holds_it_back = engine_view_acquire(engine);
     struct chunk_identity dead = {
@@ -789,7 +751,8 @@ static void a_dead_chunk_that_two_threads_find_at_once_is_forgotten_once(void **
     assert_int_equal(engine_latch_reason(engine, NULL), 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                                                                                 \
+    cmocka_unit_test_setup_teardown(name, engine_fault_fixture_setup, engine_fault_fixture_teardown)
 
 int main(void)
 {

@@ -101,16 +101,6 @@ static void check_all(struct engine *engine, uint64_t generation)
     engine_view_release(view);
 }
 
-static uint64_t create_checkpoint(struct engine *engine, const char *name)
-{
-    uint64_t id;
-
-    assert_int_equal(
-        engine_checkpoint_create(engine, slice_of_string(name), slice_of(NULL, 0), &id), 0);
-    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
-    return id;
-}
-
 static char *checkpoint_path(const char *store, const char *name)
 {
     char *checkpoints = test_path(store, "checkpoints"), *path = test_path(checkpoints, name);
@@ -128,16 +118,6 @@ static int clone_with(struct io *io, const char *checkpoint, const char *path, b
     return engine_clone(&options, ret_result);
 }
 
-static struct engine *open_engine(struct engine_fixture *fixture, const char *path)
-{
-    struct engine_options options = fixture->options;
-    struct engine *engine;
-
-    options.path = path;
-    assert_int_equal(engine_open(&options, &engine), 0);
-    return engine;
-}
-
 static void a_clone_has_the_state_and_its_own_life(void **state)
 {
     struct engine_fixture *fixture = *state;
@@ -148,14 +128,14 @@ static void a_clone_has_the_state_and_its_own_life(void **state)
     uint64_t id;
 
     put_all(fixture->engine, 1);
-    id = create_checkpoint(fixture->engine, "c");
+    id = engine_fixture_checkpoint(fixture->engine, "c");
     put_all(fixture->engine, 2);
     /* While the store is in use. */
     assert_int_equal(clone_with(fixture->io, checkpoint, clone_path, false, &result), 0);
     assert_int_equal(result.copied_files, 0);
     assert_true(result.linked_files >= 2);
     assert_memory_equal(result.origin_uuid, engine_uuid(fixture->engine), STORE_UUID_SIZE);
-    clone = open_engine(fixture, clone_path);
+    clone = engine_fixture_open_at(fixture, clone_path);
     assert_memory_not_equal(engine_uuid(clone), engine_uuid(fixture->engine), STORE_UUID_SIZE);
     assert_int_equal(engine_sequence(clone), result.sequence);
     check_all(clone, 1);
@@ -168,7 +148,7 @@ static void a_clone_has_the_state_and_its_own_life(void **state)
     check_all(clone, 3);
     check_all(fixture->engine, 4);
     assert_int_equal(engine_close(clone), 0);
-    clone = open_engine(fixture, clone_path);
+    clone = engine_fixture_open_at(fixture, clone_path);
     check_all(clone, 3);
     assert_int_equal(engine_close(clone), 0);
     free(clone_path);
@@ -189,25 +169,25 @@ static void a_clone_of_a_clone_outlives_both(void **state)
     uint64_t id;
 
     put_all(fixture->engine, 1);
-    create_checkpoint(fixture->engine, "c");
+    engine_fixture_checkpoint(fixture->engine, "c");
     assert_int_equal(clone_with(fixture->io, checkpoint, first_path, false, &result), 0);
-    engine = open_engine(fixture, first_path);
+    engine = engine_fixture_open_at(fixture, first_path);
     for (uint64_t i = 0; i < KEYS; i += 2)
         put(engine, i, 1);
-    id = create_checkpoint(engine, "d");
+    id = engine_fixture_checkpoint(engine, "d");
     /* A checkpoint of a clone is read as any other, also where it was moved to. */
     assert_int_equal(engine_checkpoint_view(engine, id, &view), 0);
     check_view(view, 1);
     engine_view_release(view);
     assert_int_equal(engine_close(engine), 0);
     assert_int_equal(clone_with(fixture->io, first_checkpoint, second_path, false, &result), 0);
-    engine = open_engine(fixture, first_checkpoint);
+    engine = engine_fixture_open_at(fixture, first_checkpoint);
     check_all(engine, 1);
     assert_int_equal(engine_close(engine), 0);
     test_directory_remove(strdup(first_path));
     engine_fixture_close(fixture);
     test_directory_remove(strdup(fixture->path));
-    engine = open_engine(fixture, second_path);
+    engine = engine_fixture_open_at(fixture, second_path);
     check_all(engine, 1);
     put_all(engine, 2);
     assert_int_equal(engine_compact(engine), 0);
@@ -228,7 +208,7 @@ static void copying_shares_no_file(void **state)
     struct engine *clone;
 
     put_all(fixture->engine, 1);
-    create_checkpoint(fixture->engine, "c");
+    engine_fixture_checkpoint(fixture->engine, "c");
     assert_int_equal(clone_with(fixture->io, checkpoint, clone_path, true, &result), 0);
     assert_int_equal(result.linked_files, 0);
     assert_true(result.copied_files >= 2);
@@ -251,7 +231,7 @@ static void copying_shares_no_file(void **state)
         closedir(directory);
         free(chunks);
     }
-    clone = open_engine(fixture, clone_path);
+    clone = engine_fixture_open_at(fixture, clone_path);
     check_all(clone, 1);
     assert_int_equal(engine_close(clone), 0);
     free(clone_path);
@@ -267,7 +247,7 @@ static void what_is_no_checkpoint_is_refused(void **state)
     struct engine_clone_result result;
 
     put_all(fixture->engine, 1);
-    create_checkpoint(fixture->engine, "c");
+    engine_fixture_checkpoint(fixture->engine, "c");
     assert_int_equal(clone_with(fixture->io, fixture->path, clone_path, false, &result), -EISDIR);
     engine_fixture_close(fixture);
     assert_int_equal(clone_with(fixture->io, fixture->path, clone_path, false, &result), -EISDIR);
@@ -296,7 +276,7 @@ static void a_missing_or_short_chunk_is_found_before_anything_is_made(void **sta
     DIR *directory;
 
     put_all(fixture->engine, 1);
-    create_checkpoint(fixture->engine, "c");
+    engine_fixture_checkpoint(fixture->engine, "c");
     directory = opendir(chunks);
     while (victim == NULL && (entry = readdir(directory)) != NULL)
         if (strstr(entry->d_name, ".blb") != NULL)
@@ -335,7 +315,7 @@ static void an_interrupted_clone_leaves_nothing(void **state)
     struct engine_clone_result result;
 
     put_all(fixture->engine, 1);
-    create_checkpoint(fixture->engine, "c");
+    engine_fixture_checkpoint(fixture->engine, "c");
     assert_int_equal(engine_clone(&options, &result), -EINTR);
     assert_int_equal(access(clone_path, F_OK), -1);
     options.dry_run = true;
@@ -358,7 +338,7 @@ static void r30_an_error_at_any_step_leaves_nothing_and_a_retry_works(void **sta
     struct engine *clone;
 
     put_all(fixture->engine, 1);
-    create_checkpoint(fixture->engine, "c");
+    engine_fixture_checkpoint(fixture->engine, "c");
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         for (int copy = 0; copy < 2; copy++) {
             int error = -EIO;
@@ -375,7 +355,7 @@ static void r30_an_error_at_any_step_leaves_nothing_and_a_retry_works(void **sta
         }
     }
     assert_int_equal(clone_with(fault_io_get(fault), checkpoint, clone_path, false, &result), 0);
-    clone = open_engine(fixture, clone_path);
+    clone = engine_fixture_open_at(fixture, clone_path);
     check_all(clone, 1);
     assert_int_equal(engine_close(clone), 0);
     fault_io_free(fault);

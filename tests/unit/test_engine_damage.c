@@ -36,16 +36,6 @@ static uint64_t put_frame(struct engine *engine, uint64_t number, struct blob_re
     return ret_ref->chunk_id;
 }
 
-static uint64_t create_checkpoint(struct engine *engine, const char *name)
-{
-    uint64_t id;
-
-    assert_int_equal(
-        engine_checkpoint_create(engine, slice_of_string(name), slice_of(NULL, 0), &id), 0);
-    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
-    return id;
-}
-
 static int try_open(struct engine_fixture *fixture, const char *path)
 {
     struct engine_options options = fixture->options;
@@ -65,7 +55,7 @@ static char *make_checkpoint(struct engine_fixture *fixture)
     struct blob_ref ref;
 
     put_frame(fixture->engine, 1, &ref);
-    create_checkpoint(fixture->engine, "one");
+    engine_fixture_checkpoint(fixture->engine, "one");
     engine_fixture_close(fixture);
     return test_path(fixture->path, "checkpoints/one");
 }
@@ -100,7 +90,7 @@ static void a_checkpoint_with_the_format_of_another_store_is_refused(void **stat
     struct engine_fixture *fixture = *state;
     char *empty = test_path(fixture->path, "checkpoints/empty"), *checkpoint;
 
-    create_checkpoint(fixture->engine, "empty");
+    engine_fixture_checkpoint(fixture->engine, "empty");
     checkpoint = make_checkpoint(fixture);
     assert_int_equal(try_open(fixture, empty), 0);
     damage_change_uuid(empty); /* without chunks, which would say so as well */
@@ -143,8 +133,8 @@ static void r46_a_sealed_manifest_of_another_checkpoint_is_refused(void **state)
     uint64_t one;
 
     put_frame(fixture->engine, 1, &ref);
-    one = create_checkpoint(fixture->engine, "one");
-    create_checkpoint(fixture->engine, "two");
+    one = engine_fixture_checkpoint(fixture->engine, "one");
+    engine_fixture_checkpoint(fixture->engine, "two");
     snprintf(command, sizeof command, "cd '%s/checkpoints' && cp -f two/MANIFEST-* two/CURRENT one",
              fixture->path);
     assert_int_equal(system(command), 0);
@@ -187,7 +177,7 @@ static void a_reference_in_a_checkpoint_to_a_chunk_that_it_lacks_is_an_error(voi
     uint64_t id;
 
     put_frame(fixture->engine, 1, &ref);
-    id = create_checkpoint(fixture->engine, "one");
+    id = engine_fixture_checkpoint(fixture->engine, "one");
     assert_int_equal(engine_checkpoint_view(fixture->engine, id, &view), 0);
     assert_int_equal(engine_blob_read(view, &(struct engine_blob_read){&ref, data}, 1), 0);
     ref.chunk_id = 9999;

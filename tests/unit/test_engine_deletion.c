@@ -19,48 +19,25 @@
 #include <cmocka.h>
 
 #include "engine/engine_internal.h"
-#include "tests/lib/engine_fixture.h"
-#include "tests/lib/fault_io.h"
+#include "tests/lib/engine_fault_fixture.h"
 
 #define KEYS          20
 #define HANGS_AFTER_S 60
 #define OPENINGS      1000
 
-struct fixture {
-    struct engine_fixture *base;
-    struct fault_io *fault;
-    struct engine *engine;
-};
-
+/* A test that hangs ends. */
 static int setup(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    void *base;
-
-    assert_int_equal(engine_fixture_setup(&base), 0);
-    fixture->base = base;
-    engine_fixture_close(fixture->base);
-    fixture->fault = fault_io_new(fixture->base->io);
-    fixture->base->options.io = fault_io_get(fixture->fault);
-    engine_fixture_open(fixture->base);
-    fixture->engine = fixture->base->engine;
-    *state = fixture;
     alarm(HANGS_AFTER_S);
-    return 0;
+    return engine_fault_fixture_setup(state);
 }
 
 static int teardown(void **state)
 {
-    struct fixture *fixture = *state;
-    void *base = fixture->base;
+    int result = engine_fault_fixture_teardown(state);
 
-    fault_io_clear(fixture->fault, FAULT_LINK);
-    engine_fixture_close(fixture->base);
-    fault_io_free(fixture->fault);
-    assert_int_equal(engine_fixture_teardown(&base), 0);
-    free(fixture);
     alarm(0);
-    return 0;
+    return result;
 }
 
 static void put_all(struct engine *engine, uint8_t generation)
@@ -105,7 +82,7 @@ static void expect_in(struct engine *engine, uint64_t id, uint8_t generation)
     engine_view_release(view);
 }
 
-static bool exists(const struct fixture *fixture, const char *path)
+static bool exists(const struct engine_fault_fixture *fixture, const char *path)
 {
     char *whole = test_path(fixture->base->path, path);
     struct stat status;
@@ -129,7 +106,7 @@ static void wait_for_deletions(struct engine *engine)
         usleep(1000);
 }
 
-static void reopen(struct fixture *fixture)
+static void reopen(struct engine_fault_fixture *fixture)
 {
     engine_fixture_close(fixture->base);
     engine_fixture_open(fixture->base);
@@ -138,7 +115,7 @@ static void reopen(struct fixture *fixture)
 
 static void deleting_does_not_wait_for_the_making(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     uint64_t made_now, queued, again, other;
 
@@ -172,7 +149,7 @@ static void deleting_does_not_wait_for_the_making(void **state)
 
 static void a_deleted_one_that_was_being_made_leaves_nothing(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     char working[64];
     uint64_t id;
@@ -193,7 +170,7 @@ static void a_deleted_one_that_was_being_made_leaves_nothing(void **state)
 
 static void who_reads_a_deleted_one_is_not_hurt_by_its_successor(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct engine_view *view;
     uint64_t id, successor;
@@ -217,7 +194,7 @@ static void who_reads_a_deleted_one_is_not_hurt_by_its_successor(void **state)
 
 static void nor_when_a_shortage_keeps_the_old_directory_in_its_place(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     struct engine_view *view;
     uint64_t id, successor, renames;
@@ -243,7 +220,7 @@ static void nor_when_a_shortage_keeps_the_old_directory_in_its_place(void **stat
 
 static void a_name_is_free_for_a_rename_before_its_directory_is_gone(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct engine *engine = fixture->engine;
     uint64_t gone, stays;
 
@@ -297,7 +274,7 @@ static void *read_on(void *context)
 
 static void opening_one_that_is_renamed_meanwhile_finds_it(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct reader reader = {.engine = fixture->engine};
     pthread_t thread;
 
@@ -319,7 +296,7 @@ static void opening_one_that_is_renamed_meanwhile_finds_it(void **state)
 
 static void opening_one_that_is_deleted_meanwhile_is_no_damage(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
 
     put_all(fixture->engine, 1);
     for (int i = 0; i < 50; i++) {
@@ -348,7 +325,7 @@ static void *create_one_more(void *context)
 
 static void what_waits_to_be_made_is_bounded(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct reader creator = {.engine = fixture->engine};
     struct engine_statistics statistics;
     pthread_t thread;
@@ -391,7 +368,7 @@ static void *rename_to_wanted(void *context)
 /* The manifest has the new name, the disk not yet. */
 static void a_name_that_one_is_just_being_given_is_taken(void **state)
 {
-    struct fixture *fixture = *state;
+    struct engine_fault_fixture *fixture = *state;
     struct renamer renamer = {.engine = fixture->engine, .id = create(fixture->engine, "first")};
     pthread_t thread;
     uint64_t other;

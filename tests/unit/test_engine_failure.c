@@ -37,19 +37,6 @@ static void close_on_fault_io(struct engine_fixture *fixture, struct fault_io *f
     fixture->options.io = fixture->io;
 }
 
-static int put(struct engine *engine, uint64_t number)
-{
-    struct batch batch = {0};
-    uint8_t key[8], value[VALUE_SIZE];
-    int result;
-
-    memset(value, (int)number, sizeof value);
-    batch_put(&batch, engine_fixture_key(key, number), slice_of(value, sizeof value));
-    result = engine_write(engine, &batch, NULL);
-    batch_free(&batch);
-    return result;
-}
-
 static void assert_has(struct engine *engine, uint64_t count)
 {
     struct engine_view *view = engine_view_acquire(engine);
@@ -98,17 +85,17 @@ static void fail_for_good(struct engine_fixture *fixture, enum fault_call call)
     int result = 0;
 
     for (; written < 200; written++)
-        assert_int_equal(put(fixture->engine, written), 0);
+        assert_int_equal(engine_fixture_put(fixture->engine, written, VALUE_SIZE), 0);
     assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
     attempts = fault_io_count(fault, call);
     fault_io_fail(fault, call, 1, -EIO, true);
     /* The first who needs the disk is told, everybody after him is refused. */
-    assert_int_equal(put(fixture->engine, written++), 0);
+    assert_int_equal(engine_fixture_put(fixture->engine, written++, VALUE_SIZE), 0);
     result = engine_sync(fixture->engine, engine_sequence(fixture->engine));
     assert_int_equal(result, -EIO);
     assert_int_equal(engine_latch_reason(fixture->engine, NULL), -EIO);
     for (unsigned i = 0; i < 1000; i++) {
-        assert_int_equal(put(fixture->engine, 1000000), ERROR_LATCHED);
+        assert_int_equal(engine_fixture_put(fixture->engine, 1000000, VALUE_SIZE), ERROR_LATCHED);
         assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)),
                          ERROR_LATCHED);
     }
@@ -140,14 +127,14 @@ static void after_a_cut_on_request_only_what_was_synced_is_there(void **state)
     uint64_t written = 0, writes, syncs;
 
     for (; written < 100; written++)
-        assert_int_equal(put(fixture->engine, written), 0);
+        assert_int_equal(engine_fixture_put(fixture->engine, written, VALUE_SIZE), 0);
     assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
-    assert_int_equal(put(fixture->engine, written), 0);
+    assert_int_equal(engine_fixture_put(fixture->engine, written, VALUE_SIZE), 0);
     engine_cut(fixture->engine);
     writes = fault_io_count(fault, FAULT_WRITE);
     syncs = fault_io_count(fault, FAULT_SYNC);
     assert_int_equal(engine_latch_reason(fixture->engine, NULL), -ESHUTDOWN);
-    assert_int_equal(put(fixture->engine, 1000000), ERROR_LATCHED);
+    assert_int_equal(engine_fixture_put(fixture->engine, 1000000, VALUE_SIZE), ERROR_LATCHED);
     assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), ERROR_LATCHED);
     assert_has(fixture->engine, written + 1);
     assert_int_equal(fault_io_count(fault, FAULT_WRITE), writes);
@@ -174,10 +161,10 @@ static void nothing_is_compacted_while_changes_are_refused(void **state)
 
     /* Three tables, and a log that becomes the fourth: now they are to be merged. */
     for (uint64_t i = 0; i < 3; i++) {
-        assert_int_equal(put(fixture->engine, i), 0);
+        assert_int_equal(engine_fixture_put(fixture->engine, i, VALUE_SIZE), 0);
         assert_int_equal(engine_flush(fixture->engine), 0);
     }
-    assert_int_equal(put(fixture->engine, 3), 0);
+    assert_int_equal(engine_fixture_put(fixture->engine, 3, VALUE_SIZE), 0);
     assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
     engine_cut(fixture->engine);
     close_on_fault_io(fixture, fault, ERROR_LATCHED);
@@ -219,7 +206,7 @@ static void r24_what_waits_for_a_flush_is_bounded_and_so_is_its_log(void **state
     bound = (fixture->options.memtables_max + 2) * fixture->options.memtable_bytes;
     fault_io_fail(fault, FAULT_RENAME, 1, -ENOSPC, true); /* no table gets its name */
     while (result == 0) {
-        result = put(fixture->engine, written);
+        result = engine_fixture_put(fixture->engine, written, VALUE_SIZE);
         written += result == 0;
         engine_get_statistics(fixture->engine, &statistics);
         assert_true(statistics.frozen_memtables <= fixture->options.memtables_max + 1);

@@ -111,16 +111,6 @@ static int try_rebuild(struct engine_fixture *fixture, const char *store,
     return engine_rebuild(fixture->io, store, ret_result != NULL ? ret_result : &ignored);
 }
 
-static struct engine *open_engine(struct engine_fixture *fixture, const char *path)
-{
-    struct engine_options options = fixture->options;
-    struct engine *engine;
-
-    options.path = path;
-    assert_int_equal(engine_open(&options, &engine), 0);
-    return engine;
-}
-
 static int find_one(void *context, const struct engine_checkpoint_info *info)
 {
     uint64_t *id = context;
@@ -157,7 +147,7 @@ static void a_lost_manifest_is_made_anew_of_tables_snapshots_and_the_log(void **
     assert_int_equal(engine_manifest_check(fixture->io, store, &damage), 0);
     assert_int_equal(damage, 0);
 
-    engine = open_engine(fixture, store);
+    engine = engine_fixture_open_at(fixture, store);
     check_live(engine);
     assert_int_equal(engine_checkpoint_each(engine, find_one, &id), 0);
     assert_int_equal(engine_checkpoint_view(engine, id, &view), 0);
@@ -186,7 +176,7 @@ static void making_it_twice_gives_the_same(void **state)
     assert_int_equal(second.records, first.records);
     assert_int_equal(second.last_sequence, first.last_sequence);
     assert_int_equal(second.log_entries, first.log_entries);
-    engine = open_engine(fixture, store);
+    engine = engine_fixture_open_at(fixture, store);
     check_live(engine);
     assert_int_equal(engine_close(engine), 0);
     free(store);

@@ -66,15 +66,6 @@ static struct found verify_all(struct engine_fixture *fixture, struct verify_res
     return found;
 }
 
-static void checkpoint(struct engine *engine, const char *name)
-{
-    uint64_t id;
-
-    assert_int_equal(
-        engine_checkpoint_create(engine, slice_of_string(name), slice_of(NULL, 0), &id), 0);
-    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
-}
-
 static void fill(struct engine *engine, uint64_t start)
 {
     struct engine_view *view = engine_view_acquire(engine);
@@ -104,9 +95,9 @@ static void fill(struct engine *engine, uint64_t start)
 static void make_content(struct engine_fixture *fixture)
 {
     fill(fixture->engine, 0);
-    checkpoint(fixture->engine, "a");
+    (void)engine_fixture_checkpoint(fixture->engine, "a");
     fill(fixture->engine, 300);
-    checkpoint(fixture->engine, "b");
+    (void)engine_fixture_checkpoint(fixture->engine, "b");
 }
 
 /* The first file of that kind in a directory of the store. */
@@ -256,7 +247,7 @@ static void a_name_that_goes_meanwhile_is_missing_and_the_others_are_read(void *
     uint64_t opens;
 
     make_content(fixture);
-    checkpoint(fixture->engine, "c"); /* so that each chunk has two names */
+    (void)engine_fixture_checkpoint(fixture->engine, "c"); /* so that each chunk has two names */
     opens = verify_with_a_name_gone(fixture, 0, &found, &result);
     assert_int_equal(found.count, 0);
     assert_true(opens >= result.files);

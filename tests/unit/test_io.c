@@ -25,40 +25,12 @@
 #include "tests/lib/io_fixture.h"
 #include "tests/lib/seed.h"
 
-static int setup(void **state)
-{
-    enum io_backend backend = *(const enum io_backend *)*state;
-    struct io_fixture *fixture = malloc(sizeof *fixture);
-
-    if (fixture == NULL)
-        return -1;
-    *state = fixture;
-    return io_fixture_open(fixture, backend);
-}
-
-static int teardown(void **state)
-{
-    io_fixture_close(*state);
-    free(*state);
-    return 0;
-}
-
-static struct io_file *create(struct io_fixture *fixture, const char *name, int flags)
-{
-    struct io_file *file;
-
-    assert_int_equal(io_open(fixture->io, fixture->root, name,
-                             IO_OPEN_WRITE | IO_OPEN_CREATE | flags, 0600, &file),
-                     0);
-    return file;
-}
-
 /* ---- transfers ---- */
 
 static void what_is_written_is_read_back(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     char data[20] = "....................";
 
     assert_int_equal(io_write(fixture->io, file, "hello", 5, 3), 0);
@@ -71,7 +43,7 @@ static void what_is_written_is_read_back(void **state)
 static void after_a_cut_nothing_is_changed_and_everything_read(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0), *other;
+    struct io_file *file = io_fixture_create(fixture, "file", 0), *other;
     struct io *io = fixture->io;
     struct stat status;
     char data[5];
@@ -102,7 +74,7 @@ static void after_a_cut_nothing_is_changed_and_everything_read(void **state)
 static void read_ends_at_the_end_of_the_file(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     char data[10];
 
     assert_int_equal(io_read(fixture->io, file, data, sizeof data, 0), 0);
@@ -117,7 +89,7 @@ static void read_ends_at_the_end_of_the_file(void **state)
 static void read_exact_is_all_or_truncated(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     char data[10];
 
     assert_int_equal(io_write(fixture->io, file, "abcdef", 6, 0), 0);
@@ -131,7 +103,7 @@ static void read_exact_is_all_or_truncated(void **state)
 static void offset_beyond_what_the_system_can_address_is_an_error(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     struct io_read read;
     char data[10];
 
@@ -150,7 +122,7 @@ static void write_to_a_file_open_for_reading_is_an_error(void **state)
     struct io_fixture *fixture = *state;
     struct io_file *file;
 
-    io_close(fixture->io, create(fixture, "file", 0));
+    io_close(fixture->io, io_fixture_create(fixture, "file", 0));
     assert_int_equal(io_open(fixture->io, fixture->root, "file", IO_OPEN_READ, 0, &file), 0);
     assert_int_equal(io_write(fixture->io, file, "x", 1, 0), -EBADF);
     io_close(fixture->io, file);
@@ -161,7 +133,7 @@ static void batch_of_any_size_reads_what_single_reads_do(void **state)
     enum { FILE_SIZE = 300000, COUNT_MAX = 200 };
     static uint8_t data[FILE_SIZE], memory[COUNT_MAX][3000];
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     uint64_t random = seed_start(__func__);
     static const size_t counts[] = {0, 1, 2, 3, 63, 64, 65, 128, 199, 200};
 
@@ -193,7 +165,7 @@ static void batch_of_any_size_reads_what_single_reads_do(void **state)
 static void batch_gives_each_read_its_own_result(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     char first[4], last[4], other[4];
     struct io_read reads[] = {
         {.file = file, .data = first, .size_bytes = 4, .offset = 0},
@@ -220,7 +192,7 @@ static const uint64_t around_blocks[] = {0,    1,    511,  512,  513,  1023, 102
 static void r13_misaligned_direct_access_is_a_typed_error(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", IO_OPEN_DIRECT);
+    struct io_file *file = io_fixture_create(fixture, "file", IO_OPEN_DIRECT);
     uint8_t *data = io_allocate_aligned(32768);
     int before = io_fixture_count_descriptors();
 
@@ -254,7 +226,7 @@ static void r13_misaligned_direct_access_is_a_typed_error(void **state)
 static void r13_misaligned_memory_is_a_typed_error(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", IO_OPEN_DIRECT);
+    struct io_file *file = io_fixture_create(fixture, "file", IO_OPEN_DIRECT);
     uint8_t *data = io_allocate_aligned(16384);
 
     assert_non_null(data);
@@ -269,7 +241,7 @@ static void r13_misaligned_memory_is_a_typed_error(void **state)
 static void r13_buffered_access_has_no_alignment(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     static uint8_t expected[20000], data[20000];
     uint64_t random = seed_start(__func__);
 
@@ -291,7 +263,7 @@ static void direct_read_ends_inside_a_block_where_the_file_does(void **state)
 {
     static const uint64_t sizes[] = {1, 100, 511, 4095, 4096, 4097, 12287, 12288};
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", IO_OPEN_DIRECT);
+    struct io_file *file = io_fixture_create(fixture, "file", IO_OPEN_DIRECT);
     uint8_t *expected = io_allocate_aligned(16384), *data = io_allocate_aligned(16384);
 
     assert_non_null(expected);
@@ -342,7 +314,7 @@ static void list_gives_every_name_once_and_can_be_repeated(void **state)
 
     assert_int_equal(io_mkdir(fixture->io, fixture->root, "a", 0700), 0);
     for (char name[2] = "b"; name[0] <= 'j'; name[0]++)
-        io_close(fixture->io, create(fixture, name, 0));
+        io_close(fixture->io, io_fixture_create(fixture, name, 0));
     for (int round = 0; round < 2; round++) {
         struct names names = {0};
 
@@ -360,7 +332,7 @@ static void list_stops_at_the_first_result_that_is_not_zero(void **state)
     int before = io_fixture_count_descriptors();
 
     for (char name[2] = "a"; name[0] <= 'e'; name[0]++)
-        io_close(fixture->io, create(fixture, name, 0));
+        io_close(fixture->io, io_fixture_create(fixture, name, 0));
     assert_int_equal(io_list(fixture->io, fixture->root, note_name, &names), -ECANCELED);
     assert_int_equal(names.count, 2);
     assert_int_equal(io_fixture_count_descriptors(), before);
@@ -371,7 +343,7 @@ static void list_stops_at_the_first_result_that_is_not_zero(void **state)
 static void sync_works_on_files_and_directories(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
 
     assert_int_equal(io_write(fixture->io, file, "x", 1, 0), 0);
     assert_int_equal(io_sync(fixture->io, file, true), 0);
@@ -384,7 +356,7 @@ static void sync_works_on_files_and_directories(void **state)
 static void attributes_are_those_of_the_file(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     struct statvfs space;
     struct stat status;
 
@@ -401,7 +373,7 @@ static void attributes_are_those_of_the_file(void **state)
 static void lock_keeps_others_out_until_the_file_is_closed(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *first = create(fixture, "LOCK", 0), *second;
+    struct io_file *first = io_fixture_create(fixture, "LOCK", 0), *second;
 
     assert_int_equal(io_open(fixture->io, fixture->root, "LOCK", IO_OPEN_WRITE, 0, &second), 0);
     assert_int_equal(io_lock(fixture->io, first), 0);
@@ -414,7 +386,8 @@ static void lock_keeps_others_out_until_the_file_is_closed(void **state)
 static void clone_copies_or_says_that_it_cannot(void **state)
 {
     struct io_fixture *fixture = *state;
-    struct io_file *from = create(fixture, "from", 0), *to = create(fixture, "to", 0);
+    struct io_file *from = io_fixture_create(fixture, "from", 0),
+                   *to = io_fixture_create(fixture, "to", 0);
     char data[5];
     int error;
 
@@ -440,7 +413,7 @@ static void thread_says_that_it_is_about_to_wait_once(void **state)
 {
     struct io_fixture *fixture = *state;
     struct io *io = fixture->io;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     struct io_read reads[2] = {{.file = file}, {.file = file}};
     struct stat status;
     char data[2];
@@ -500,7 +473,7 @@ static void what_is_in_memory_is_read_without_waiting(void **state)
 {
     struct io_fixture *fixture = *state;
     struct io *io = fixture->io;
-    struct io_file *file = create(fixture, "file", 0), *direct;
+    struct io_file *file = io_fixture_create(fixture, "file", 0), *direct;
     char *block = io_allocate_aligned(IO_DIRECT_ALIGNMENT);
     struct io_read reads[3] = {{.file = file}, {.file = file}, {.file = file}};
     char data[3][2];
@@ -543,7 +516,7 @@ static void statistics_count_what_was_done(void **state)
 {
     struct io_fixture *fixture = *state;
     struct io *io = fixture->io;
-    struct io_file *file = create(fixture, "file", 0);
+    struct io_file *file = io_fixture_create(fixture, "file", 0);
     struct io_statistics statistics;
     char data[10];
     struct io_read reads[2] = {
@@ -594,7 +567,7 @@ static void closing_nothing_is_fine(void **state)
 
 #define ON(test, backend)                                                                          \
     {                                                                                              \
-#test " (" #backend ")", test, setup, teardown, &backend                                   \
+#test " (" #backend ")", test, io_fixture_setup, io_fixture_teardown, &backend             \
     }
 #define ON_BOTH(test) ON(test, uring), ON(test, sync)
 

@@ -22,34 +22,6 @@
 #include "tests/lib/forbid_call.h"
 #include "tests/lib/io_fixture.h"
 
-static int setup(void **state)
-{
-    enum io_backend backend = *(const enum io_backend *)*state;
-    struct io_fixture *fixture = malloc(sizeof *fixture);
-
-    if (fixture == NULL)
-        return -1;
-    *state = fixture;
-    return io_fixture_open(fixture, backend);
-}
-
-static int teardown(void **state)
-{
-    io_fixture_close(*state);
-    free(*state);
-    return 0;
-}
-
-static struct io_file *create(struct io_fixture *fixture, const char *name, int flags)
-{
-    struct io_file *file;
-
-    assert_int_equal(io_open(fixture->io, fixture->root, name,
-                             IO_OPEN_WRITE | IO_OPEN_CREATE | flags, 0600, &file),
-                     0);
-    return file;
-}
-
 static int try_open(struct io_fixture *fixture, const char *name, int flags)
 {
     struct io_file *const untouched = (struct io_file *)fixture;
@@ -67,7 +39,7 @@ static void create_is_exclusive(void **state)
 {
     struct io_fixture *fixture = *state;
 
-    io_close(fixture->io, create(fixture, "file", 0));
+    io_close(fixture->io, io_fixture_create(fixture, "file", 0));
     assert_int_equal(try_open(fixture, "file", IO_OPEN_WRITE | IO_OPEN_CREATE), -EEXIST);
     assert_int_equal(try_open(fixture, "file", IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_DIRECT),
                      -EEXIST);
@@ -87,7 +59,7 @@ static void r43_symlink_in_place_of_a_file_is_refused(void **state)
 {
     struct io_fixture *fixture = *state;
 
-    io_close(fixture->io, create(fixture, "file", 0));
+    io_close(fixture->io, io_fixture_create(fixture, "file", 0));
     make_link(fixture, "file", "link");
     make_link(fixture, "missing", "dangling");
     assert_int_equal(try_open(fixture, "link", IO_OPEN_READ), -ELOOP);
@@ -104,7 +76,7 @@ static void r43_symlink_in_place_of_a_directory_is_refused(void **state)
     struct io_fixture *fixture = *state;
 
     assert_int_equal(io_mkdir(fixture->io, fixture->root, "chunks", 0700), 0);
-    io_close(fixture->io, create(fixture, "chunks/file", 0));
+    io_close(fixture->io, io_fixture_create(fixture, "chunks/file", 0));
     make_link(fixture, "chunks", "link");
     assert_int_equal(try_open(fixture, "chunks/file", IO_OPEN_READ), 0);
     assert_int_equal(try_open(fixture, "link/file", IO_OPEN_READ), -ELOOP);
@@ -164,7 +136,7 @@ static void what_is_not_a_regular_file_is_refused_without_waiting(void **state)
     assert_int_equal(io_mkdir(fixture->io, fixture->root, "directory", 0700), 0);
     assert_int_equal(try_open(fixture, "directory", IO_OPEN_READ), -EISDIR);
     assert_int_equal(try_open(fixture, "directory", IO_OPEN_WRITE), -EISDIR);
-    io_close(fixture->io, create(fixture, "file", 0));
+    io_close(fixture->io, io_fixture_create(fixture, "file", 0));
     assert_int_equal(try_open(fixture, "file", IO_OPEN_DIRECTORY), -ENOTDIR);
     assert_int_equal(try_open(fixture, "file/more", IO_OPEN_READ), -ENOTDIR);
 }
@@ -191,7 +163,7 @@ static void names_are_single_components_but_for_open(void **state)
     struct io_file *root = fixture->root;
     struct stat status;
 
-    io_close(io, create(fixture, "file", 0));
+    io_close(io, io_fixture_create(fixture, "file", 0));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(io_stat_at(io, root, bad[i], &status), -EINVAL);
         assert_int_equal(io_mkdir(io, root, bad[i], 0700), -EINVAL);
@@ -208,7 +180,7 @@ static void rename_link_and_unlink_do_as_the_system_calls(void **state)
 {
     struct io_fixture *fixture = *state;
     struct io *io = fixture->io;
-    struct io_file *root = fixture->root, *file = create(fixture, "a", 0), *directory;
+    struct io_file *root = fixture->root, *file = io_fixture_create(fixture, "a", 0), *directory;
     struct stat status;
 
     assert_int_equal(io_mkdir(io, root, "d", 0700), 0);
@@ -242,7 +214,7 @@ static void openat2_is_missing(void **state)
 
 #define ON(test, backend)                                                                          \
     {                                                                                              \
-#test " (" #backend ")", test, setup, teardown, &backend                                   \
+#test " (" #backend ")", test, io_fixture_setup, io_fixture_teardown, &backend             \
     }
 #define ON_EACH(backend)                                                                           \
     ON(create_is_exclusive, backend), ON(r43_symlink_in_place_of_a_file_is_refused, backend),      \
