@@ -72,8 +72,8 @@ struct fs_options {
     uid_t owner_uid;          /* the mount's owner: may create and delete snapshots, as root may */
     uint32_t snapshot_views_max;
     uint32_t versions_max; /* of files in snapshots, remembered for file handles */
-    unsigned atime; /* enum fs_atime_mode, and FS_ATIME_NO_DIRECTORIES */
-    unsigned sync;  /* FS_SYNC_... */
+    unsigned atime;        /* enum fs_atime_mode, and FS_ATIME_NO_DIRECTORIES */
+    unsigned sync;         /* FS_SYNC_... */
 };
 void fs_options_default(struct fs_options *options);
 
@@ -313,5 +313,10 @@ void fs_get_statistics(struct fs *fs, struct fs_statistics *ret);
 typedef void fs_check_report(void *context, const char *line);
 int fs_check(struct engine_view *view, bool verify, fs_check_report *report, void *context,
              uint64_t *ret_findings);
+/* Which files suffer from damage of these chunks: of file data only what lies in them is read, and how
+ * files and names go together is not looked at. A table that cannot be read is told of as by fs_check(),
+ * and is no error here. 0 or -ENOMEM. */
+int fs_check_chunks(struct engine_view *view, const uint64_t *chunk_ids, size_t chunk_count,
+                    fs_check_report *report, void *context);
 
 #endif

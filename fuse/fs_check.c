@@ -367,6 +367,17 @@ static struct check_frames *frames_new(void)
     return frames;
 }
 
+static void check_free(struct check *check)
+{
+    if (check->frames != NULL)
+        free(check->frames->bytes);
+    free(check->frames);
+    free(check->nodes.items);
+    free(check->names.items);
+    free(check->orphans.items);
+    free(check->atimes.items);
+}
+
 int fs_check(struct engine_view *view, bool verify, fs_check_report *report, void *context,
              uint64_t *ret_findings)
 {
@@ -384,13 +395,25 @@ int fs_check(struct engine_view *view, bool verify, fs_check_report *report, voi
             check_find(&check, "there is no superblock");
         check_tree(&check);
     }
-    if (check.frames != NULL)
-        free(check.frames->bytes);
-    free(check.frames);
-    free(check.nodes.items);
-    free(check.names.items);
-    free(check.orphans.items);
-    free(check.atimes.items);
+    check_free(&check);
     *ret_findings = check.findings;
     return result;
+}
+
+int fs_check_chunks(struct engine_view *view, const uint64_t *chunk_ids, size_t chunk_count,
+                    fs_check_report *report, void *context)
+{
+    struct check check = {.view = view,
+                          .report = report,
+                          .context = context,
+                          .frames = frames_new(),
+                          .chunk_ids = chunk_ids,
+                          .chunk_count = chunk_count};
+    int result;
+
+    if (check.frames == NULL)
+        return -ENOMEM;
+    result = walk(&check);
+    check_free(&check);
+    return result == -ENOMEM ? result : 0;
 }

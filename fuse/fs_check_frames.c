@@ -61,10 +61,21 @@ int check_frames_flush(struct check *check)
     return result;
 }
 
+static bool is_wanted(const struct check *check, uint64_t chunk_id)
+{
+    bool found = check->chunk_ids == NULL;
+
+    for (size_t i = 0; !found && i < check->chunk_count; i++)
+        found = check->chunk_ids[i] == chunk_id;
+    return found;
+}
+
 int check_frames_add(struct check *check, uint64_t ino, const struct fs_extent *extent)
 {
     struct check_frames *frames = check->frames;
 
+    if (!is_wanted(check, extent->ref.chunk_id))
+        return 0;
     frames->refs[frames->count] = extent->ref;
     frames->inos[frames->count] = ino;
     frames->starts[frames->count] = extent->start;

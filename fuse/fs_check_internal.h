@@ -69,7 +69,9 @@ struct check {
     struct check_array orphans, atimes; /* u64: whose records these are */
     uint64_t next_ino;                  /* of the superblock; 0: not seen */
     struct check_frames *frames;        /* NULL: no verification */
-    uint64_t unreadable;                /* pieces of file data */
+    const uint64_t *chunk_ids;          /* only of these; NULL: of all */
+    size_t chunk_count;
+    uint64_t unreadable; /* pieces of file data */
 };
 
 /* Report a finding. */

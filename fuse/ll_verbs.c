@@ -145,6 +145,39 @@ static int ll_verb_chunks(struct ll *ll, const json_t *request, json_t *reply)
     return error;
 }
 
+static void ll_add_line(void *context, const char *line)
+{
+    json_t *object = json_object();
+
+    (void)control_json_set_bytes(object, "finding", line, strlen(line));
+    (void)json_array_append_new(context, object);
+}
+
+/* Which files of the live tree suffer from damage of chunks, by id: for "varve verify", again. */
+static int ll_verb_damaged_files(struct ll *ll, const json_t *request, json_t *reply)
+{
+    const json_t *wanted = json_object_get(request, "chunks");
+    size_t count = json_array_size(wanted);
+    uint64_t *ids = calloc(count + 1, sizeof *ids);
+    struct engine_view *view = engine_view_acquire(ll->engine);
+    json_t *findings = json_array();
+    int error = ids != NULL && view != NULL ? 0 : -ENOMEM;
+
+    for (size_t i = 0; error == 0 && i < count; i++) {
+        const json_t *id = json_array_get(wanted, i);
+
+        ids[i] = (uint64_t)json_integer_value(id);
+        error = json_is_integer(id) ? 0 : -EINVAL;
+    }
+    if (json_object_set_new(reply, "findings", findings) != 0)
+        error = -ENOMEM;
+    if (error == 0)
+        error = fs_check_chunks(view, ids, count, ll_add_line, findings);
+    engine_view_release(view);
+    free(ids);
+    return error;
+}
+
 /* For a verb that wants the flush before it and not the thread that does it. */
 static int ll_verb_nothing(struct ll *ll, const json_t *request, json_t *reply)
 {
@@ -176,6 +209,7 @@ static const struct ll_verb verbs[] = {
     {"flush_mappings", true, true, ll_verb_nothing},
     {"prepare_verify", true, false, ll_verb_prepare_verify},
     {"chunks", true, false, ll_verb_chunks},
+    {"damaged_files", true, false, ll_verb_damaged_files},
 };
 
 const struct ll_verb *ll_verb_find(const char *name)

@@ -20,6 +20,7 @@
 #include "tools/output.h"
 #include "tools/progress.h"
 #include "tools/store_session.h"
+#include "tools/verify_files.h"
 
 struct verification {
     const struct command_words *arguments;
@@ -28,6 +29,7 @@ struct verification {
     struct verify *verify;
     struct progress progress;
     json_t *findings; /* [{"chunk", "error", "missing", "live", "snapshots": [{"name"}]}] */
+    json_t *files;    /* that suffer: [{"view", "finding"}] */
 };
 
 /* ---- findings ---- */
@@ -106,6 +108,15 @@ static void verify_print(const json_t *finding)
     if (chunk != NULL)
         (void)printf(": chunk %s", chunk);
     (void)printf(": %s\n", json_string_value(json_object_get(finding, "error")));
+}
+
+static void verify_print_file(const json_t *file)
+{
+    char view[2 * SNAPSHOT_NAME_SIZE_MAX], finding[2 * 4096];
+
+    if (control_json_get_bytes(file, "view", view, sizeof view) >= 0 &&
+        control_json_get_bytes(file, "finding", finding, sizeof finding) >= 0)
+        (void)printf("%s: %s\n", view, finding);
 }
 
 /* ---- what there must be ---- */
@@ -347,13 +358,15 @@ static int verify_finish(struct verification *work, const struct verify_result *
     const struct command_options *common = &work->arguments->common;
     size_t damaged = json_array_size(work->findings), index;
     char size[OUTPUT_SIZE_TEXT];
-    json_t *finding;
+    json_t *finding, *file;
 
     if (common->json) {
-        output_json(json_pack("{s:I, s:I, s:O}", "files", (json_int_t)result->files, "bytes",
-                              (json_int_t)result->bytes, "damaged", work->findings));
+        output_json(json_pack("{s:I, s:I, s:O, s:O}", "files", (json_int_t)result->files, "bytes",
+                              (json_int_t)result->bytes, "damaged", work->findings, "suffering",
+                              work->files));
     } else {
         json_array_foreach(work->findings, index, finding) verify_print(finding);
+        json_array_foreach(work->files, index, file) verify_print_file(file);
         if (!common->quiet)
             (void)printf("%" PRIu64 " chunks (%s) are right, %zu damaged\n", result->files,
                          output_size(result->bytes, size), damaged);
@@ -400,6 +413,7 @@ static int verify_complain(const struct verification *work, int error)
 
 static int verify_store(struct verification *work, const char *store)
 {
+    struct verify_place place = {.store = store};
     struct verify_result result;
     int error = verify_open(work->io, store, &work->verify);
     int status;
@@ -408,6 +422,8 @@ static int verify_store(struct verification *work, const char *store)
         output_error("cannot verify %s: %s", store, error_text(error));
         return (int)exit_code_of(error);
     }
+    place.mounted = work->mounted ? work->arguments->path : NULL;
+    place.is_checkpoint = verify_is_checkpoint(work->verify);
     progress_begin(&work->progress, "verifying",
                    work->arguments->common.quiet || work->arguments->common.json);
     error = verify_add(work);
@@ -416,6 +432,8 @@ static int verify_store(struct verification *work, const char *store)
     progress_end(&work->progress);
     if (error == 0 && work->mounted)
         error = verify_look_again(work);
+    if (error == 0 && json_array_size(work->findings) > 0)
+        error = verify_files(&place, work->findings, work->files);
     status = error < 0 ? verify_complain(work, error) : verify_finish(work, &result);
     verify_close(work->verify);
     return status;
@@ -450,7 +468,9 @@ int command_verify(int argc, char **argv)
         .args_doc = "MNT|STORE [NAME]",
         .documentation =
             "Read every chunk of the live tree and of all snapshots, or of the snapshot NAME, and "
-            "check it against the content hash that the manifests have of it. Of a mount, what "
+            "check it against the content hash that the manifests have of it; of what is damaged "
+            "the files that suffer are named as well, the first hundred of each tree. Of a mount, "
+            "what "
             "was written before is verified with it. STORE may be a checkpoint's directory.\v"
             "The exit status is 0 when everything is right, 1 when something is damaged, 11 "
             "when STORE is in use (name its mount), 130 when interrupted.",
@@ -470,8 +490,10 @@ int command_verify(int argc, char **argv)
         return EXIT_CODE_FAILED;
     }
     work.findings = json_array();
+    work.files = json_array();
     status = verify_path(&work);
     json_decref(work.findings);
+    json_decref(work.files);
     io_close_backend(work.io);
     return status;
 }
