@@ -85,18 +85,27 @@ expect_status 2 "$offsite" "$store"
 # Cut at a byte: the other side is a process that gets so many bytes, and then the connection ends.
 cat >"$directory/cut" <<'SCRIPT'
 #!/bin/bash
-# All connections of a run share the allowance. When it is used up, the other side goes as well.
-shift # the host
+# All connections of a run share the allowance. When it is used up, the other side goes as well; when
+# that has ended, so has the connection, as with ssh.
+set -m # a process group for each job
+shift  # the host
 left=$(cat "$ALLOWANCE")
-mkfifo "$ALLOWANCE.$$"
-setsid "$@" <"$ALLOWANCE.$$" &
-# dd passes on at once what it gets, as a connection does.
-dd bs=4096 iflag=count_bytes count="$left" status=none | tee "$ALLOWANCE.used" >"$ALLOWANCE.$$"
-left=$((left - $(stat -c %s "$ALLOWANCE.used")))
-[ $left -gt 0 ] || kill -9 -- "-$!"
-wait $!
+pipe=$ALLOWANCE.$$
+mkfifo "$pipe"
+"$@" <"$pipe" &
+server=$!
+{
+    # dd passes on at once what it gets, as a connection does.
+    dd bs=4096 iflag=count_bytes count="$left" status=none | tee "$ALLOWANCE.used" >"$pipe"
+    [ "$left" -gt "$(stat -c %s "$ALLOWANCE.used")" ] || kill -9 -- "-$server"
+} <&0 &
+feeder=$!
+wait $server
 status=$?
-echo $left >"$ALLOWANCE"
+kill -- "-$feeder" 2>/dev/null
+wait $feeder
+echo $((left - $(stat -c %s "$ALLOWANCE.used"))) >"$ALLOWANCE"
+rm "$pipe"
 exit $status
 SCRIPT
 chmod +x "$directory/cut"
