@@ -281,9 +281,11 @@ static int create_reserve(struct engine *engine, struct checkpoint *checkpoint)
     return result;
 }
 
-/* The barrier: a mark in the log, and the generation ends with it. */
+/* The barrier: a mark in the log, and the generation ends with it. The view is taken before, while
+ * nobody can write: the mark is no record, so that only its number is the next one. */
 static int create_barrier(struct engine *engine, struct checkpoint *checkpoint)
 {
+    struct engine_view *view = NULL;
     struct buffer mark = {0};
     uint64_t sequence;
     int result = checkpoint_mark_encode(checkpoint, &mark);
@@ -292,21 +294,24 @@ static int create_barrier(struct engine *engine, struct checkpoint *checkpoint)
         goto out;
     lock_acquire(&engine->write_lock);
     result = engine_latched(engine) ? ERROR_LATCHED : engine_wait_for_room_locked(engine);
-    if (result == 0)
-        result = engine_append_mark_locked(engine, buffer_slice(&mark), &sequence);
     if (result == 0) {
+        view = engine_view_acquire(engine);
+        result = view != NULL ? 0 : -ENOMEM;
+    }
+    if (result == 0) {
+        checkpoint_ref(checkpoint);
+        result = engine_mark_locked(engine, buffer_slice(&mark), checkpoint, &sequence);
+        if (result < 0)
+            checkpoint_unref(checkpoint); /* the caller has another */
+    }
+    if (result == 0) {
+        view->sequence = sequence;
         checkpoint->record.sequence = sequence;
-        checkpoint->view = engine_view_acquire(engine);
-        result = checkpoint->view != NULL ? 0 : -ENOMEM;
-        if (result == 0)
-            result = engine_freeze_locked(engine, checkpoint_ref(checkpoint));
-        if (result < 0) {
-            /* The mark stands in the log without a generation of its own; replay would make it. The
-             * only way to be exact about what exists is to stop here. */
-            engine_latch(engine, result, "checkpoint barrier");
-        }
+        checkpoint->view = view;
+        view = NULL;
     }
     lock_release(&engine->write_lock);
+    engine_view_release(view);
 out:
     buffer_free(&mark);
     return result;

@@ -135,7 +135,7 @@ int engine_write(struct engine *engine, const struct batch *batch, uint64_t *ret
     if (batch->freed_bytes > 0)
         engine_reclaim_note(engine, batch->freed_bytes);
     if (memtable_size_bytes(engine->super->memtables[0]) >= engine->options.memtable_bytes)
-        (void)engine_freeze_locked(engine, NULL); /* without memory: at a later write */
+        (void)engine_freeze_locked(engine); /* without memory: at a later write */
     if (engine->fill_bytes >= engine->options.wal_buffer_bytes / 2)
         pthread_cond_signal(&engine->log_wanted);
 out:
@@ -143,42 +143,54 @@ out:
     return result;
 }
 
-int engine_append_mark_locked(struct engine *engine, struct slice bytes, uint64_t *ret_sequence)
-{
-    uint64_t sequence = engine->next_sequence;
-    int result = fill_reserve(engine, bytes.size);
-
-    if (result < 0)
-        return result;
-    fill_append(engine, WAL_MARK, bytes, sequence, 1);
-    engine->next_sequence = sequence + 1;
-    atomic_store_explicit(&engine->visible_sequence, sequence, memory_order_release);
-    *ret_sequence = sequence;
-    return 0;
-}
-
 /* ---- freezing ---- */
 
-int engine_freeze_locked(struct engine *engine, struct checkpoint *checkpoint)
+/* All that the end of a generation needs, so that it cannot fail half-way. */
+struct freeze {
+    struct generation *generation;
+    struct memtable *fresh;
+    struct fill *fill;
+    struct superversion *super;
+};
+
+static void freeze_drop(struct engine *engine, struct freeze *freeze)
 {
-    struct superversion *old = engine->super, *super = NULL;
+    superversion_unref(freeze->super);
+    memtable_unref(freeze->fresh);
+    free(freeze->generation);
+    engine->spare_fill = freeze->fill;
+}
+
+/* The next generation begins at `first_sequence`; write_lock is held until it is dropped or done. */
+static int freeze_prepare(struct engine *engine, uint64_t first_sequence, struct freeze *freeze)
+{
+    struct superversion *old = engine->super;
     struct memtable *memtables[64];
-    struct generation *generation = calloc(1, sizeof *generation);
-    struct memtable *fresh = memtable_new(engine->next_sequence);
-    struct fill *fill = engine->spare_fill != NULL ? engine->spare_fill : engine_fill_new();
 
+    *freeze = (struct freeze){
+        .generation = calloc(1, sizeof *freeze->generation),
+        .fresh = memtable_new(first_sequence),
+        .fill = engine->spare_fill != NULL ? engine->spare_fill : engine_fill_new(),
+    };
     engine->spare_fill = NULL;
-    if (old->memtable_count + 1 > sizeof memtables / sizeof memtables[0] || generation == NULL ||
-        fresh == NULL || fill == NULL)
-        goto fail;
-    memtables[0] = fresh;
-    for (size_t i = 0; i < old->memtable_count; i++)
-        memtables[i + 1] = old->memtables[i];
-    super = superversion_new(old->version, memtables, old->memtable_count + 1);
-    if (super == NULL)
-        goto fail;
+    if (freeze->generation != NULL && freeze->fresh != NULL && freeze->fill != NULL &&
+        old->memtable_count + 1 <= sizeof memtables / sizeof memtables[0]) {
+        memtables[0] = freeze->fresh;
+        for (size_t i = 0; i < old->memtable_count; i++)
+            memtables[i + 1] = old->memtables[i];
+        freeze->super = superversion_new(old->version, memtables, old->memtable_count + 1);
+    }
+    if (freeze->super != NULL)
+        return 0;
+    freeze_drop(engine, freeze);
+    return -ENOMEM;
+}
 
-    generation->memtable = memtable_ref(old->memtables[0]);
+static void freeze_do(struct engine *engine, struct freeze *freeze, struct checkpoint *checkpoint)
+{
+    struct generation *generation = freeze->generation;
+
+    generation->memtable = memtable_ref(engine->super->memtables[0]);
     generation->last_sequence = engine->next_sequence - 1;
     generation->checkpoint = checkpoint;
     generation->blob_last_id = blob_writer_roll(engine->blob_writer);
@@ -187,20 +199,46 @@ int engine_freeze_locked(struct engine *engine, struct checkpoint *checkpoint)
     engine->fill->ended = generation;
     *engine->fills_tail = engine->fill;
     engine->fills_tail = &engine->fill->next;
-    engine->fill = fill;
+    engine->fill = freeze->fill;
 
     *engine->generations_tail = generation;
     engine->generations_tail = &generation->next;
     engine->generation_count++;
-    engine_publish(engine, super);
-    memtable_unref(fresh);
+    engine_publish(engine, freeze->super);
+    memtable_unref(freeze->fresh);
     pthread_cond_signal(&engine->flush_wanted);
+}
+
+int engine_freeze_locked(struct engine *engine)
+{
+    struct freeze freeze;
+    int result = freeze_prepare(engine, engine->next_sequence, &freeze);
+
+    if (result == 0)
+        freeze_do(engine, &freeze, NULL);
+    return result;
+}
+
+int engine_mark_locked(struct engine *engine, struct slice bytes, struct checkpoint *checkpoint,
+                       uint64_t *ret_sequence)
+{
+    uint64_t sequence = engine->next_sequence;
+    struct freeze freeze;
+    int result = freeze_prepare(engine, sequence + 1, &freeze);
+
+    if (result < 0)
+        return result;
+    result = fill_reserve(engine, bytes.size);
+    if (result < 0) {
+        freeze_drop(engine, &freeze);
+        return result;
+    }
+    fill_append(engine, WAL_MARK, bytes, sequence, 1);
+    engine->next_sequence = sequence + 1;
+    atomic_store_explicit(&engine->visible_sequence, sequence, memory_order_release);
+    freeze_do(engine, &freeze, checkpoint);
+    *ret_sequence = sequence;
     return 0;
-fail:
-    free(generation);
-    memtable_unref(fresh);
-    engine->spare_fill = fill;
-    return -ENOMEM;
 }
 
 /* ---- the leader ---- */

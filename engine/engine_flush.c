@@ -353,7 +353,7 @@ int engine_flush(struct engine *engine)
     lock_acquire(&engine->write_lock);
     wanted = engine->next_sequence - 1;
     if (memtable_count(engine->super->memtables[0]) > 0)
-        result = engine_freeze_locked(engine, NULL);
+        result = engine_freeze_locked(engine);
     while (result == 0 && engine->generations != NULL && engine->flushed_sequence < wanted) {
         if (engine_latched(engine))
             result = ERROR_LATCHED;

@@ -273,8 +273,8 @@ void engine_alerts_look(struct engine_alerts *alerts, unsigned hanging, const ch
 struct engine_alerts *engine_monitor_alerts(struct engine_monitor *monitor);
 
 /* engine_commit.c */
-int engine_freeze_locked(struct engine *engine,
-                         struct checkpoint *checkpoint); /* write_lock held */
+/* The generation ends; write_lock held. -ENOMEM: it goes on. */
+int engine_freeze_locked(struct engine *engine);
 /* Everything up to `sequence` is in the WAL (with `sync`: durable). */
 int engine_commit(struct engine *engine, uint64_t sequence, bool sync);
 /* All entries of a frozen generation are in the WAL and the log has rolled on. */
@@ -287,8 +287,11 @@ void engine_commit_leave(struct engine *engine);
 void *engine_log_main(void *engine);
 struct fill *engine_fill_new(void);
 void engine_fill_free(struct fill *fill);
-/* Append a WAL_MARK with the next sequence number; write_lock held. */
-int engine_append_mark_locked(struct engine *engine, struct slice bytes, uint64_t *ret_sequence);
+/* Append a WAL_MARK with the next sequence number, and end the generation with it, as that of
+ * `checkpoint` (a reference to it is taken over). Both or, with -ENOMEM, neither: a mark without a
+ * generation of its own would be a checkpoint only to replay. write_lock held. */
+int engine_mark_locked(struct engine *engine, struct slice bytes, struct checkpoint *checkpoint,
+                       uint64_t *ret_sequence);
 
 /* engine_view.c */
 struct superversion *superversion_new(struct version *version, struct memtable *const *memtables,

@@ -68,7 +68,7 @@ static bool begin(struct engine *engine)
 
     lock_acquire(&engine->write_lock);
     if (memtable_count(engine->super->memtables[0]) > 0)
-        result = engine_freeze_locked(engine, NULL);
+        result = engine_freeze_locked(engine);
     reclaim->bytes = atomic_load(&reclaim->freed_bytes);
     reclaim->wanted_sequence = engine->next_sequence - 1;
     reclaim->is_begun = result == 0;
