@@ -14,6 +14,7 @@
 #include "engine/base/error.h"
 #include "engine/base/log.h"
 #include "engine/blob_writer.h"
+#include "engine/store.h"
 
 #define COPY_SIZE     ((size_t)1024 * 1024)
 #define WRITABLE_MODE 0600
@@ -127,6 +128,12 @@ static int open_file(struct recovery *recovery)
 
     chunk_open_name(name, recovery->id);
     error = io_open(io, recovery->directory, name, IO_OPEN_WRITE, 0, &recovery->file);
+    if (error == -EISDIR) {
+        /* Without a journal: the name came to the disk, the file did not. */
+        error = store_remove_tree(io, recovery->directory, name);
+        if (error == 0)
+            error = -ENOENT;
+    }
     if (error == -EACCES) {
         /* Made read-only, but not renamed yet. */
         error = io_open(io, recovery->directory, name, IO_OPEN_READ, 0, &recovery->file);

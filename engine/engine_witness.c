@@ -5,8 +5,10 @@
  * The end of a log looks like the end of a log: when its last synced group, or its last segment,
  * rots away, nothing in the log itself says that there was more. So wal/SYNCED says it: a sequence
  * number up to which everything had been synced when it was written. It is written after the sync
- * it speaks of, once a sync window at most, and never synced itself: a power cut may lose it or
- * leave the one before, which is true as well; it cannot make it say too much.
+ * it speaks of, once a sync window at most, and never synced itself but for the first: a power cut
+ * may lose it or leave the one before, which is true as well; it cannot make it say too much. The
+ * first is a file that was synced before it got its name, for without a journal a name may lead to
+ * what its inode was before.
  *
  * It lies within one sector. One that does not check is no witness, for a cut may have torn the
  * first one.
@@ -19,6 +21,8 @@
 #include "engine/engine_internal.h"
 
 #define WITNESS_NAME    "SYNCED"
+#define FRESH_NAME      "SYNCED.new" /* the log removes what a crash left of it */
+#define OPEN_FLAGS      (IO_OPEN_WRITE | IO_OPEN_DIRECT)
 #define WITNESS_SIZE    IO_DIRECT_ALIGNMENT
 #define WITNESS_VERSION 1
 
@@ -45,7 +49,7 @@ int engine_witness_read(struct io *io, struct io_file *wal, const uint8_t *store
 
     *ret_sequence = 0;
     if (error < 0)
-        return error == -ENOENT ? 0 : error;
+        return error == -ENOENT || error == -EISDIR ? 0 : error;
     error = io_read_exact(io, file, bytes, sizeof bytes, 0);
     io_close(io, file);
     if (error < 0)
@@ -60,7 +64,7 @@ int engine_witness_read(struct io *io, struct io_file *wal, const uint8_t *store
 
 int engine_witness_remove(struct io *io, struct io_file *wal)
 {
-    int error = io_unlink(io, wal, WITNESS_NAME);
+    int error = store_remove_tree(io, wal, WITNESS_NAME);
 
     if (error == 0)
         error = io_sync(io, wal, false);
@@ -81,16 +85,43 @@ int engine_witness_check(struct engine *engine, uint64_t last_sequence)
     return ERROR_CORRUPT;
 }
 
-static int open_file(struct engine *engine)
+static int make_file(struct engine *engine, const uint8_t *block)
 {
-    int error = io_open(engine->io, engine->store->wal, WITNESS_NAME,
-                        IO_OPEN_WRITE | IO_OPEN_DIRECT, 0, &engine->witness_file);
+    struct io *io = engine->io;
+    struct io_file *wal = engine->store->wal, *file;
+    int error = store_remove_tree(io, wal, FRESH_NAME);
 
-    if (error == -ENOENT)
-        error =
-            io_open(engine->io, engine->store->wal, WITNESS_NAME,
-                    IO_OPEN_WRITE | IO_OPEN_DIRECT | IO_OPEN_CREATE, 0600, &engine->witness_file);
-    return error;
+    if (error == 0)
+        error = io_open(io, wal, FRESH_NAME, OPEN_FLAGS | IO_OPEN_CREATE, 0600, &file);
+    if (error < 0)
+        return error;
+    error = io_write(io, file, block, WITNESS_SIZE, 0);
+    if (error == 0)
+        error = io_sync(io, file, false);
+    if (error == 0)
+        error = io_rename(io, wal, FRESH_NAME, wal, WITNESS_NAME);
+    if (error < 0) {
+        io_close(io, file);
+        (void)io_unlink(io, wal, FRESH_NAME);
+        return error;
+    }
+    engine->witness_file = file;
+    return 0;
+}
+
+/* Open the file for writing, with `block` in it when it must be made. */
+static int open_file(struct engine *engine, const uint8_t *block)
+{
+    struct io_file *wal = engine->store->wal;
+    int error = io_open(engine->io, wal, WITNESS_NAME, OPEN_FLAGS, 0, &engine->witness_file);
+
+    if (error == -EISDIR) {
+        /* Left by a cut without a journal, when this file was made under its own name. */
+        error = store_remove_tree(engine->io, wal, WITNESS_NAME);
+        if (error == 0)
+            error = -ENOENT;
+    }
+    return error == -ENOENT ? make_file(engine, block) : error;
 }
 
 void engine_witness_write(struct engine *engine)
@@ -104,12 +135,11 @@ void engine_witness_write(struct engine *engine)
     block = io_allocate_aligned(WITNESS_SIZE);
     if (block == NULL)
         return;
+    encode(engine, sequence, block);
     if (engine->witness_file == NULL)
-        error = open_file(engine);
-    if (error == 0) {
-        encode(engine, sequence, block);
+        error = open_file(engine, block);
+    if (error == 0)
         error = io_write(engine->io, engine->witness_file, block, WITNESS_SIZE, 0);
-    }
     free(block);
     if (error == 0) {
         engine->witnessed_sequence = sequence;

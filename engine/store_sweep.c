@@ -69,7 +69,7 @@ static int is_same_file(struct store *store, struct io_file *directory, const ch
     struct stat status;
     int result = io_open(store->io, directory, path, IO_OPEN_READ, 0, &file);
 
-    if (result == -ENOENT || result == -ENOTDIR)
+    if (result == -ENOENT || result == -ENOTDIR || result == -EISDIR)
         return 0;
     if (result < 0)
         return result;
@@ -113,6 +113,8 @@ static int count_in_deleted(struct name_count *count)
     int result =
         io_open(io, count->store->tmp, STORE_DELETED_NAME, IO_OPEN_DIRECTORY, 0, &directory);
 
+    if (result == -ENOTDIR || result == -ENOENT)
+        return 0; /* a cut without a journal has left it: it was removed, and its inode is a file */
     if (result < 0)
         return result;
     result = io_list(io, directory, count_deleted, count);
@@ -217,6 +219,8 @@ int store_remove_chunk(struct store *store, const char *name)
 
     if (result < 0)
         return result;
+    if (S_ISDIR(status.st_mode)) /* the name of a file that was removed, before a cut as well */
+        return store_remove_tree(store->io, store->chunks, name);
     if (!is_sealed_chunk_name(name))
         return io_unlink(store->io, store->chunks, name);
     result = count_names(store, name, status.st_ino, &count);

@@ -19,6 +19,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/log.h"
+#include "engine/base/name_list.h"
 #include "engine/wal_format.h"
 #include "engine/wal_segment.h"
 
@@ -88,28 +89,44 @@ static int list_segments(struct io *io, struct io_file *directory, struct number
 }
 
 static int delete_name(struct io *io, struct io_file *directory, struct io_file *trash,
-                       uint64_t number)
+                       const char *name)
 {
-    char name[WAL_NAME_SIZE];
-    int error = wal_segment_unlink(io, directory, number);
+    int error = io_unlink(io, directory, name);
 
+    if (error == -ENOENT)
+        return 0;
     if (error != -EISDIR)
         return error;
-    wal_segment_name(name, number);
     log_warning("write-ahead log: %s has become a directory; moved to tmp/", name);
     return io_rename(io, directory, name, trash, name);
+}
+
+/* What a crash left of segments that were being made. */
+static int delete_new(struct io *io, struct io_file *directory, struct io_file *trash)
+{
+    struct name_list list = {0};
+    int error = io_list(io, directory, name_list_add, &list);
+
+    for (size_t i = 0; error == 0 && i < list.count; i++)
+        if (wal_segment_is_new_name(list.names[i]))
+            error = delete_name(io, directory, trash, list.names[i]);
+    name_list_free(&list);
+    return error;
 }
 
 int wal_delete_below(struct io *io, struct io_file *directory, struct io_file *trash,
                      uint64_t segment)
 {
     struct number_list list = {0};
+    char name[WAL_NAME_SIZE];
     int error = list_segments(io, directory, &list);
 
-    for (size_t i = 0; error == 0 && i < list.count && list.numbers[i] < segment; i++)
-        error = delete_name(io, directory, trash, list.numbers[i]);
+    for (size_t i = 0; error == 0 && i < list.count && list.numbers[i] < segment; i++) {
+        wal_segment_name(name, list.numbers[i]);
+        error = delete_name(io, directory, trash, name);
+    }
     free(list.numbers);
-    return error;
+    return error == 0 ? delete_new(io, directory, trash) : error;
 }
 
 /* ---- the window ---- */

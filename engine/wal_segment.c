@@ -2,8 +2,10 @@
 /*
  * wal_segment.c - new and recycled segment files
  *
- * New:      create, write zeros over the whole length with the header in the first block, fsync,
- *           fsync the directory. A crash before the end leaves a file without groups.
+ * New:      create under another name, write zeros over the whole length with the header in the first
+ *           block, fsync, rename, fsync the directory. On a file system without a journal a name may
+ *           reach the disk before its file does, and then leads to whatever the inode was before, a
+ *           directory even: so a segment gets its name last. A crash leaves the other one.
  * Recycled: rename the retired file to its new number, write the new header, fdatasync, fsync the
  *           directory. A crash before the header is on disk leaves an old header under a higher
  *           number; one before the rename is leaves a file that replay does not look at. What is
@@ -12,11 +14,16 @@
 #include "engine/wal_segment.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
+
+#include "engine/store.h"
 
 #define FILL_SIZE  (2 * 1024 * 1024)
 #define FILE_MODE  0600
+#define NEW_SUFFIX ".new"
 #define OPEN_FLAGS (IO_OPEN_WRITE | IO_OPEN_DIRECT)
 
 void wal_segment_close(struct io *io, struct wal_segment *segment)
@@ -86,11 +93,18 @@ static int fill(const struct wal_segment_options *options, struct wal_segment *s
     return error;
 }
 
+bool wal_segment_is_new_name(const char *name)
+{
+    size_t size = strlen(name), suffix = strlen(NEW_SUFFIX);
+
+    return size > suffix && strcmp(name + size - suffix, NEW_SUFFIX) == 0;
+}
+
 static int create(const struct wal_segment_options *options, struct wal_segment *segment,
                   bool *ret_sync_failed)
 {
     uint8_t *zeros = io_allocate_aligned(FILL_SIZE);
-    char name[WAL_NAME_SIZE];
+    char name[WAL_NAME_SIZE], fresh[WAL_NAME_SIZE + sizeof NEW_SUFFIX];
     int error;
 
     if (zeros == NULL)
@@ -98,12 +112,19 @@ static int create(const struct wal_segment_options *options, struct wal_segment 
     memset(zeros, 0, FILL_SIZE);
     segment->size_bytes = options->size_bytes;
     wal_segment_name(name, segment->number);
-    error = io_open(options->io, options->directory, name, OPEN_FLAGS | IO_OPEN_CREATE, FILE_MODE,
-                    &segment->file);
+    (void)snprintf(fresh, sizeof fresh, "%s" NEW_SUFFIX, name);
+    error = store_remove_tree(options->io, options->directory, fresh); /* left by a crash */
+    if (error == 0)
+        error = io_open(options->io, options->directory, fresh, OPEN_FLAGS | IO_OPEN_CREATE,
+                        FILE_MODE, &segment->file);
     if (error == 0)
         error = fill(options, segment, zeros);
     if (error == 0)
         error = sync_noting_failure(options->io, segment->file, false, ret_sync_failed);
+    if (error == 0)
+        error = io_rename(options->io, options->directory, fresh, options->directory, name);
+    if (error < 0 && segment->file != NULL)
+        (void)io_unlink(options->io, options->directory, fresh);
     free(zeros);
     return error;
 }

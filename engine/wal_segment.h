@@ -39,6 +39,9 @@ int wal_segment_make(const struct wal_segment_options *options, uint64_t number,
 /* Close the file, keep the name. */
 void wal_segment_close(struct io *io, struct wal_segment *segment);
 
+/* A name that a segment has until it is ready; after a start it is left from a crash. */
+bool wal_segment_is_new_name(const char *name);
+
 /* Remove the name. 0 also when it is gone already. */
 int wal_segment_unlink(struct io *io, struct io_file *directory, uint64_t number);
 

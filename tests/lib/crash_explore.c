@@ -375,6 +375,7 @@ static char *explore_life(struct life *life, struct crash_history *history, size
                           bool was_cut, unsigned depth)
 {
     struct crash_explorer *explorer = life->explorer;
+    struct crash_frames *frames = history->frames;
     char *wrong = NULL;
 
     for (size_t i = 0; wrong == NULL && i < life->watch.count; i++) {
@@ -382,9 +383,12 @@ static char *explore_life(struct life *life, struct crash_history *history, size
         bool opened = capture->history != life->history;
         struct disk_model *image = disk_model_cut(capture->disk, cut_seed(&life->seed));
 
+        /* Merging begins while the engine still opens, and may have moved data by then. */
+        history->frames = life->history->frames;
         wrong = crash_recover(explorer, image, opened ? history : life->history,
                               opened ? event_count : capture->event_count, depth + 1,
                               opened && was_cut ? &life->result : NULL);
+        history->frames = frames;
         if (wrong != NULL) {
             char *outer = crash_text("%s\n  after a cut %s, %s", wrong, capture->label,
                                      opened ? "during recovery" : "in the life after it");

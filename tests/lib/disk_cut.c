@@ -13,6 +13,8 @@
 #include "tests/lib/disk_model_internal.h"
 #include "tests/lib/seed.h"
 
+#define STRANGE_CHANCE 40 /* of 256: a name leads to something of another kind */
+
 void disk_manifest_data_unref(struct disk_manifest_data *data)
 {
     if (data != NULL && atomic_fetch_sub_explicit(&data->references, 1, memory_order_acq_rel) == 1)
@@ -194,9 +196,26 @@ static void take_name(struct disk_inode *directory, const char *text)
     disk_names_set(&directory->names, text, DISK_NOTHING, 0);
 }
 
-/* Names of what never reached the disk itself: nobody can follow them, and a check removes them. */
-static void settle_newcomers(const struct cut *cut, struct disk_model *disk)
+/* The disk has in its place what the inode was used for before or after: of the other kind. */
+static void settle_strange(const struct cut *cut, struct disk_inode *inode, size_t index)
 {
+    if (cut->mode == CUT_NOTHING || cut_dice(cut, index, 5) >= STRANGE_CHANCE)
+        return;
+    inode->is_directory = !inode->is_directory;
+    inode->mode = inode->durable_mode = inode->is_directory ? 0700 : 0600;
+    disk_content_free(&inode->content);
+    disk_content_free(&inode->durable);
+    disk_names_free(&inode->names);
+    disk_names_free(&inode->durable_names);
+    inode->was_synced = true;
+}
+
+/* Names of what never reached the disk itself: nobody can follow them, and a check removes them. */
+static void settle_newcomers(const struct cut *cut, struct disk_model *disk, const bool *is_free)
+{
+    for (size_t i = 1; i < disk->inode_count; i++) /* [0] is the root */
+        if (disk->inodes[i] != NULL && (is_free[i] || !disk->inodes[i]->was_synced))
+            settle_strange(cut, disk->inodes[i], i);
     for (size_t i = 0; i < disk->inode_count; i++) {
         struct disk_inode *directory = disk->inodes[i];
 
@@ -211,6 +230,19 @@ static void settle_newcomers(const struct cut *cut, struct disk_model *disk)
             take_name(directory, name->text);
         }
     }
+}
+
+/* Which inodes have no name any more, but for one that the disk may still have. */
+static bool *find_free(const struct disk_model *disk)
+{
+    bool *is_free = disk_must(calloc(disk->inode_count, sizeof *is_free));
+
+    for (size_t i = 1; i < disk->inode_count; i++) /* [0] is the root */
+        is_free[i] = disk->inodes[i] != NULL;
+    for (size_t i = 0; i < disk->inode_count; i++)
+        for (size_t j = 0; disk->inodes[i] != NULL && j < disk->inodes[i]->names.count; j++)
+            is_free[disk->inodes[i]->names.names[j].inode] = false;
+    return is_free;
 }
 
 /* A directory of which both ends of a rename came to the disk: a check leaves it one name. */
@@ -325,12 +357,14 @@ struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed)
 {
     struct disk_model *image = disk_model_clone(disk);
     struct cut cut = cut_of(image, seed);
+    bool *is_free = find_free(image);
 
     for (size_t i = 0; i < image->inode_count; i++)
         if (image->inodes[i] != NULL)
             settle_inode(&cut, image->inodes[i], i);
     if (image->options.is_checked && cut.mode != CUT_EVERYTHING)
-        settle_newcomers(&cut, image);
+        settle_newcomers(&cut, image, is_free);
+    free(is_free);
     for (size_t i = 0; image->options.is_checked && i < image->inode_count; i++)
         if (image->inodes[i] != NULL && image->inodes[i]->is_directory)
             settle_double(&cut, image, i);

@@ -13,8 +13,10 @@
  *   everything                what a sync of the file system covered
  * With `is_checked` it is a file system without a journal that is repaired after every cut (e2fsck).
  * More may be missing then: the ends of a rename from one directory to another are two changes, and
- * a file or directory that was never synced itself is gone, whatever names of it are there. What is
- * there is in order: directories have one name, link counts are right.
+ * a file or directory that was never synced itself is gone, whatever names of it are there, or the
+ * names lead to what its inode was used for before: an empty directory in place of a file, an empty
+ * file in place of a directory. So do names that were removed, when the disk has kept them. What
+ * is there is in order: directories have one name, link counts are right.
  * Otherwise a link count that is too low on the disk destroys the file when it reaches zero, whatever other
  * names it has (R66). After a failed sync what it should have covered stays in the cache and never
  * reaches the disk, and later syncs succeed.

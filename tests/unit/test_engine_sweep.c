@@ -10,6 +10,7 @@
  * Allocations fail through --wrap of the linker, in this program only.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -497,11 +499,105 @@ static void a_segment_that_became_a_directory_does_not_stop_the_start(void **sta
     sweep_end(&sweep);
 }
 
+/* The mark of a checkpoint and the end of its generation: both, or neither, and then the next try
+ * can do it (P7). */
+static void a_checkpoint_without_memory_is_refused_and_latches_nothing(void **state)
+{
+    struct sweep sweep;
+    uint64_t refused = 0, id, other;
+    bool struck = true;
+
+    (void)state;
+    sweep_begin(&sweep, NULL);
+    for (uint64_t nth = 1; struck; nth++) {
+        int result;
+
+        assert_int_equal(write_next(&sweep.load), 0);
+        allocations_fail(nth, false);
+        result = engine_checkpoint_create(sweep.load.engine, slice_of_string("kept"),
+                                          slice_of_string(""), &id);
+        struck = atomic_load(&allocations) >= nth && nth < 40;
+        allocations_fail(0, false);
+        assert_int_equal(engine_latch_reason(sweep.load.engine, NULL), 0);
+        if (result < 0) {
+            assert_int_equal(result, -ENOMEM);
+            refused++;
+            assert_int_equal(engine_checkpoint_create(sweep.load.engine, slice_of_string("kept"),
+                                                      slice_of_string(""), &id),
+                             0);
+        }
+        assert_int_equal(engine_checkpoint_wait(sweep.load.engine, id), 0);
+        assert_int_equal(engine_checkpoint_delete(sweep.load.engine, id), 0);
+        assert_int_equal(write_next(&sweep.load), 0);
+        assert_int_equal(sync_all(&sweep.load), 0);
+    }
+    assert_true(refused >= 4);
+    assert_int_equal(engine_checkpoint_create(sweep.load.engine, slice_of_string("last"),
+                                              slice_of_string(""), &other),
+                     0);
+    sweep_end(&sweep);
+}
+
+/* What a cut without a journal leaves of names: they lead to what the inode is used for now. */
+static void names_that_lead_to_something_else_do_not_stop_the_start(void **state)
+{
+    static const char *const directories[] = {
+        "wal/SYNCED",
+        "wal/SYNCED.new",
+        "wal/0000000000000abc.wal.new",
+        "chunks/0000000000000abc.open",
+        "chunks/0000000000000abd-000102030405060708090a0b0c0d0e0f.tbl",
+        "tmp/0000000000000abe.tbl",
+    };
+    static const char *const gone[] = {"wal/SYNCED.new", "wal/0000000000000abc.wal.new",
+                                       "chunks/0000000000000abc.open", "tmp/0000000000000abe.tbl",
+                                       "tmp/deleted"};
+    struct sweep sweep;
+    struct stat status;
+    char *path;
+
+    (void)state;
+    sweep_begin(&sweep, NULL);
+    run_load(&sweep.load, KEYS, true);
+    assert_int_equal(engine_close(sweep.fixture->engine), 0);
+    path = test_path(sweep.fixture->path, "wal/SYNCED");
+    (void)unlink(path);
+    free(path);
+    for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++) {
+        path = test_path(sweep.fixture->path, directories[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+        free(path);
+    }
+    /* A chunk's name in tmp/ makes the sweep count the names of it, in tmp/deleted too. */
+    path = test_path(sweep.fixture->path, "tmp/deleted");
+    assert_int_equal(close(creat(path, 0600)), 0);
+    free(path);
+    path = test_path(sweep.fixture->path,
+                     "tmp/stale-0-0000000000000abf-000102030405060708090a0b0c0d0e0f.tbl");
+    assert_int_equal(close(creat(path, 0600)), 0);
+    free(path);
+    engine_fixture_open(sweep.fixture);
+    sweep.load.engine = sweep.fixture->engine;
+    assert_int_equal(check_prefix(sweep.load.engine), sweep.load.written);
+    assert_int_equal(write_next(&sweep.load), 0);
+    assert_int_equal(sync_all(&sweep.load), 0);
+    assert_int_equal(engine_close(sweep.fixture->engine), 0);
+    for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
+        path = test_path(sweep.fixture->path, gone[i]);
+        assert_int_equal(stat(path, &status), -1);
+        free(path);
+    }
+    engine_fixture_open(sweep.fixture);
+    sweep_end(&sweep);
+}
+
 /* A pattern of names as an argument runs those tests only. */
 int main(int count, char **arguments)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_segment_that_became_a_directory_does_not_stop_the_start),
+        cmocka_unit_test(names_that_lead_to_something_else_do_not_stop_the_start),
+        cmocka_unit_test(a_checkpoint_without_memory_is_refused_and_latches_nothing),
         cmocka_unit_test(a_sync_without_memory_ends_and_is_done_later),
         cmocka_unit_test(a_disk_full_at_any_write_latches_nothing),
         cmocka_unit_test(a_disk_full_for_names_latches_nothing),
