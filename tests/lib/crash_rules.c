@@ -46,7 +46,7 @@ static char *check_chunk(struct io *io, struct io_file *chunks, const char *name
     if (!chunk_name_parse(name, &identity, &sealed) || !sealed)
         return NULL;
     error = io_stat_at(io, chunks, name, &status);
-    if (error == 0 && S_ISDIR(status.st_mode))
+    if (error == 0 && (status.st_mode & DISK_STRANGE) != 0)
         return NULL; /* a name that was removed, and leads to something else now */
     if (error == 0) {
         identity.file_size_bytes = (uint64_t)status.st_size;

@@ -202,7 +202,7 @@ static void settle_strange(const struct cut *cut, struct disk_inode *inode, size
     if (cut->mode == CUT_NOTHING || cut_dice(cut, index, 5) >= STRANGE_CHANCE)
         return;
     inode->is_directory = !inode->is_directory;
-    inode->mode = inode->durable_mode = inode->is_directory ? 0700 : 0600;
+    inode->mode = inode->durable_mode = (inode->is_directory ? 0700 : 0600) | DISK_STRANGE;
     disk_content_free(&inode->content);
     disk_content_free(&inode->durable);
     disk_names_free(&inode->names);

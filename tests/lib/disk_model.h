@@ -90,6 +90,9 @@ struct disk_model *disk_model_clone(struct disk_model *disk);
 /* The disk after the power went, by `seed`. Seed 0 keeps only what was promised, 1 everything. */
 struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed);
 
+/* In the mode of what a cut put in another's place (see is_checked). */
+#define DISK_STRANGE S_ISVTX
+
 /* Another place for the root. The disk has no open files. */
 void disk_model_set_base(struct disk_model *disk, const char *base);
 
