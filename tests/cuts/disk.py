@@ -72,7 +72,7 @@ class Disk:
 
     def cut(self, way):
         if way == "copy":
-            run("cp", "--sparse=always", self.image, self.image + ".cut", self.image + ".e2fsck")
+            run("cp", "--sparse=always", self.image, self.image + ".cut")
         elif way == "flush":
             run("xfs_io", "-x", "-c", "shutdown -f", self.point)
         else:
@@ -98,7 +98,7 @@ class Disk:
 
     def end(self):
         unmount(self.point)
-        for name in (self.image, self.image + ".cut"):
+        for name in (self.image, self.image + ".cut", self.image + ".e2fsck"):
             if os.path.exists(name):
                 os.unlink(name)
 
