@@ -217,7 +217,7 @@ static int list_snapshot(void *context, const char *name)
         error = -EEXIST; /* a copy of one: the first that is listed stays */
     if (error == 0)
         error = add_snapshot(rebuild, name, &sealed, &hash);
-    else if (error != -ENOMEM) {
+    else if (!error_is_shortage(error)) {
         log_warning("%s/checkpoints/%s is left alone: %s", rebuild->store->path, name,
                     error_text(error));
         rebuild->result.snapshots_unusable++;

@@ -12,6 +12,7 @@
 
 #include "engine/engine_rebuild.h"
 #include "tests/lib/engine_fixture.h"
+#include "tests/lib/fault_io.h"
 
 #include "tests/lib/engine_damage.h"
 
@@ -119,6 +120,30 @@ static int find_one(void *context, const struct engine_checkpoint_info *info)
     assert_true(slice_equal(slice_of(info->payload, info->payload_size), slice_of_string("tags")));
     *id = info->id;
     return 0;
+}
+
+/* A descriptor that is wanting says nothing of the snapshot: it is not left out for that. */
+static void a_shortage_does_not_leave_a_snapshot_out(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = fault_io_new(fixture->io);
+    struct engine_rebuild_result result;
+    int error = -EMFILE;
+
+    free(make_store(fixture));
+    for (uint64_t nth = 1; error == -EMFILE; nth++) {
+        char *store = damage_copy_store(fixture, "another");
+
+        lose_manifest(store);
+        fault_io_fail(fault, FAULT_OPEN, nth, -EMFILE, false);
+        error = engine_rebuild(fault_io_get(fault), store, &result);
+        fault_io_clear(fault, FAULT_OPEN);
+        assert_true(error == 0 || error == -EMFILE);
+        free(store);
+    }
+    assert_int_equal(result.snapshots, 1);
+    assert_int_equal(result.snapshots_unusable, 0);
+    fault_io_free(fault);
 }
 
 static void a_lost_manifest_is_made_anew_of_tables_snapshots_and_the_log(void **state)
@@ -294,6 +319,7 @@ int main(void)
 #define TEST(name)                                                                                 \
     cmocka_unit_test_setup_teardown(name, engine_fixture_setup, engine_fixture_teardown)
         TEST(a_lost_manifest_is_made_anew_of_tables_snapshots_and_the_log),
+        TEST(a_shortage_does_not_leave_a_snapshot_out),
         TEST(making_it_twice_gives_the_same),
         TEST(a_manifest_whose_directory_is_gone_is_lost_too),
         TEST(nothing_is_made_of_a_damaged_table),
