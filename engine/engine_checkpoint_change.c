@@ -149,7 +149,8 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
     return result;
 }
 
-/* On the disk; the manifest says so already, and the next start would make it true. */
+/* On the disk; the manifest says so already, and the next start would make it true. A shortage leaves
+ * the name as it was. */
 static int rename_directory(struct engine *engine, const char *from, const char *to)
 {
     struct io_file *directory = engine->store->checkpoints;
@@ -159,9 +160,23 @@ static int rename_directory(struct engine *engine, const char *from, const char 
         result = io_rename(engine->io, directory, from, directory, to);
     if (result == 0)
         result = io_sync(engine->io, directory, false);
-    if (result < 0)
+    if (result < 0 && !error_is_shortage(result))
         engine_latch(engine, result, "renaming a checkpoint");
     return result;
+}
+
+/* The directory could not be renamed for want of something: the manifest takes its word back.
+ * names_lock and install_lock held. */
+static void rename_undo(struct engine *engine, const struct checkpoint *checkpoint,
+                        struct manifest_checkpoint *record)
+{
+    struct slice name = buffer_slice(&checkpoint->record.name);
+    int result = buffer_assign(&record->name, name.data, name.size);
+
+    if (result == 0)
+        result = change_commit(engine, record);
+    if (result < 0)
+        engine_latch(engine, result, "taking back the new name of a checkpoint");
 }
 
 /* names_lock and install_lock held. */
@@ -192,6 +207,10 @@ static int rename_locked(struct engine *engine, uint64_t id, struct slice name)
         goto out;
     checkpoint_record_name(&record, to);
     result = rename_directory(engine, from, to);
+    if (error_is_shortage(result)) {
+        rename_undo(engine, checkpoint, &record);
+        goto out;
+    }
     lock_acquire(&engine->checkpoint_lock);
     manifest_checkpoint_free(&checkpoint->record);
     checkpoint->record = record;

@@ -227,9 +227,55 @@ static void r24_what_waits_for_a_flush_is_bounded_and_so_is_its_log(void **state
     assert_true(count_segments(fixture) <= 8);
 }
 
+/* ---- names of checkpoints ---- */
+
+static int note_name(void *context, const struct engine_checkpoint_info *info)
+{
+    snprintf(context, 256, "%.*s", (int)info->name_size, (const char *)info->name);
+    return 0;
+}
+
+static void assert_named(struct engine *engine, uint64_t id, const char *name)
+{
+    char found[256];
+
+    assert_int_equal(engine_checkpoint_one(engine, id, note_name, found), 0);
+    assert_string_equal(found, name);
+}
+
+/* A full disk may refuse a new name: then the old one stays, here and at the next start. */
+static void a_checkpoint_that_has_no_room_for_its_new_name_keeps_the_old_one(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = open_on_fault_io(fixture);
+    struct engine_view *view;
+    uint64_t id;
+
+    assert_int_equal(
+        engine_checkpoint_create(fixture->engine, slice_of_string("old"), slice_of_string(""), &id),
+        0);
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
+    fault_io_fail(fault, FAULT_RENAME, 1, -ENOSPC, true);
+    assert_int_equal(engine_checkpoint_rename(fixture->engine, id, slice_of_string("new")),
+                     -ENOSPC);
+    fault_io_clear(fault, FAULT_RENAME);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), 0);
+    assert_named(fixture->engine, id, "old");
+    close_on_fault_io(fixture, fault, 0);
+    engine_fixture_open(fixture);
+    assert_named(fixture->engine, id, "old");
+    assert_int_equal(engine_checkpoint_view(fixture->engine, id, &view), 0);
+    engine_view_release(view);
+    assert_int_equal(engine_checkpoint_rename(fixture->engine, id, slice_of_string("new")), 0);
+    assert_named(fixture->engine, id, "new");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            a_checkpoint_that_has_no_room_for_its_new_name_keeps_the_old_one, engine_fixture_setup,
+            engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_written_is_tried_once_and_latches,
                                         engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_synced_is_tried_once_and_latches,
