@@ -165,7 +165,7 @@ static void freeze_drop(struct engine *engine, struct freeze *freeze)
 static int freeze_prepare(struct engine *engine, uint64_t first_sequence, struct freeze *freeze)
 {
     struct superversion *old = engine->super;
-    struct memtable *memtables[64];
+    struct memtable *memtables[SUPERVERSION_MEMTABLES_MAX];
 
     *freeze = (struct freeze){
         .generation = calloc(1, sizeof *freeze->generation),
@@ -174,7 +174,7 @@ static int freeze_prepare(struct engine *engine, uint64_t first_sequence, struct
     };
     engine->spare_fill = NULL;
     if (freeze->generation != NULL && freeze->fresh != NULL && freeze->fill != NULL &&
-        old->memtable_count + 1 <= sizeof memtables / sizeof memtables[0]) {
+        old->memtable_count + 1 <= SUPERVERSION_MEMTABLES_MAX) {
         memtables[0] = freeze->fresh;
         for (size_t i = 0; i < old->memtable_count; i++)
             memtables[i + 1] = old->memtables[i];

@@ -96,37 +96,30 @@ void engine_scalars_locked(struct engine *engine, struct manifest_scalars *ret_s
     };
 }
 
-/* The next superversion: `version`, and the memtables without `drop`. */
-static int publish_version(struct engine *engine, struct version *version, struct memtable *drop)
+/* The next superversion, in `super`: `version`, and the memtables without `drop`. */
+static void publish_version(struct engine *engine, struct superversion *super,
+                            struct version *version, struct memtable *drop)
 {
-    struct superversion *old, *super;
-    struct memtable **kept;
+    struct memtable *kept[SUPERVERSION_MEMTABLES_MAX];
+    const struct superversion *old;
     size_t count = 0;
 
     lock_acquire(&engine->write_lock); /* a freeze replaces the superversion too */
     old = engine->super;
-    kept = malloc((old->memtable_count + 1) * sizeof *kept);
-    if (kept == NULL) {
-        lock_release(&engine->write_lock);
-        return -ENOMEM;
-    }
     for (size_t i = 0; i < old->memtable_count; i++)
         if (old->memtables[i] != drop)
             kept[count++] = old->memtables[i];
-    super = superversion_new(version, kept, count);
-    free(kept);
-    if (super != NULL)
-        engine_publish(engine, super);
+    superversion_fill(super, version, kept, count);
+    engine_publish(engine, super);
     pthread_cond_broadcast(&engine->room);
     lock_release(&engine->write_lock);
-    return super != NULL ? 0 : -ENOMEM;
 }
 
 int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
                           struct version_table *const *add, size_t add_count, struct memtable *drop)
 {
     struct manifest_scalars scalars;
-    struct superversion *super;
+    struct superversion *super, *next = NULL;
     struct version *version = NULL;
     int result;
 
@@ -136,21 +129,20 @@ int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
     superversion_unref(super);
     if (result < 0)
         return result;
+    /* Once the manifest says so, nothing may be wanting to say so in memory. */
+    next = superversion_reserve();
     engine_scalars_locked(engine, &scalars);
     edit->scalars = &scalars;
-    result = store_check_root(engine->store);
+    result = next != NULL ? store_check_root(engine->store) : -ENOMEM;
     if (result == 0)
         result = manifest_commit(engine->manifest, edit);
     edit->scalars = NULL;
     if (result < 0) {
         engine_failed(engine, result, "manifest");
-        goto out;
+        free(next);
+    } else {
+        publish_version(engine, next, version, drop);
     }
-    /* From here on the manifest says so: what cannot be published in memory may not go on. */
-    result = publish_version(engine, version, drop);
-    if (result < 0)
-        engine_latch(engine, result, "publishing a version");
-out:
     version_unref(version);
     return result;
 }

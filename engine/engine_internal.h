@@ -296,6 +296,11 @@ int engine_mark_locked(struct engine *engine, struct slice bytes, struct checkpo
 /* engine_view.c */
 struct superversion *superversion_new(struct version *version, struct memtable *const *memtables,
                                       size_t count); /* references everything; NULL: no memory */
+/* The same in two steps, so that the second cannot fail. Not filled yet it is given to free(). */
+#define SUPERVERSION_MEMTABLES_MAX 64
+struct superversion *superversion_reserve(void); /* room for as many as there may be */
+void superversion_fill(struct superversion *super, struct version *version,
+                       struct memtable *const *memtables, size_t count);
 struct superversion *superversion_ref(struct superversion *super);
 void superversion_unref(struct superversion *super);
 /* Make `super` the present one (takes the reference over). */

@@ -7,18 +7,33 @@
 
 #include "engine/engine_internal.h"
 
-struct superversion *superversion_new(struct version *version, struct memtable *const *memtables,
-                                      size_t count)
+static struct superversion *superversion_allocate(size_t count)
 {
-    struct superversion *super = malloc(sizeof *super + count * sizeof(struct memtable *));
+    return malloc(sizeof(struct superversion) + count * sizeof(struct memtable *));
+}
 
-    if (super == NULL)
-        return NULL;
+struct superversion *superversion_reserve(void)
+{
+    return superversion_allocate(SUPERVERSION_MEMTABLES_MAX);
+}
+
+void superversion_fill(struct superversion *super, struct version *version,
+                       struct memtable *const *memtables, size_t count)
+{
     atomic_init(&super->references, 1);
     super->version = version_ref(version);
     super->memtable_count = count;
     for (size_t i = 0; i < count; i++)
         super->memtables[i] = memtable_ref(memtables[i]);
+}
+
+struct superversion *superversion_new(struct version *version, struct memtable *const *memtables,
+                                      size_t count)
+{
+    struct superversion *super = superversion_allocate(count);
+
+    if (super != NULL)
+        superversion_fill(super, version, memtables, count);
     return super;
 }
 
