@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan.c - places, and whether a call fails
+ */
+#include "tests/sweep/plan.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+extern struct sweep_site *const __start_sweep_sites[];
+extern struct sweep_site *const __stop_sweep_sites[];
+
+struct shared {
+    struct plan plan;
+    atomic_bool armed, struck, for_ever_began;
+    struct plan_record records[PLAN_SITES_MAX];
+};
+
+static struct shared *shared;
+static struct sweep_site *sites[PLAN_SITES_MAX];
+static size_t site_count;
+static _Thread_local unsigned quiet;
+
+/* ---- places ---- */
+
+static bool is_same(const struct sweep_site *left, const struct sweep_site *right)
+{
+    return left->line == right->line && strcmp(left->file, right->file) == 0 &&
+           strcmp(left->call, right->call) == 0;
+}
+
+static unsigned number_of(struct sweep_site *site)
+{
+    for (unsigned i = 0; i < site_count; i++)
+        if (is_same(sites[i], site))
+            return i;
+    if (site_count == PLAN_SITES_MAX)
+        abort();
+    sites[site_count] = site;
+    return (unsigned)site_count++;
+}
+
+void plan_start(void)
+{
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        abort();
+    for (struct sweep_site *const *at = __start_sweep_sites; at < __stop_sweep_sites; at++)
+        (*at)->index = number_of(*at);
+}
+
+size_t plan_count(void)
+{
+    return site_count;
+}
+
+const struct sweep_site *plan_site(unsigned index)
+{
+    return sites[index];
+}
+
+struct plan_record *plan_record(unsigned index)
+{
+    return &shared->records[index];
+}
+
+bool plan_is_memory(unsigned index)
+{
+    return sites[index]->kind == SWEEP_MEMORY;
+}
+
+bool plan_applies(unsigned index, enum plan_class class_)
+{
+    enum sweep_kind kind = sites[index]->kind;
+
+    switch (class_) {
+    case PLAN_MEMORY:
+        return kind == SWEEP_MEMORY;
+    case PLAN_THREADS:
+        return kind == SWEEP_THREAD;
+    case PLAN_DESCRIPTORS:
+        return kind == SWEEP_OPEN;
+    case PLAN_SPACE:
+        return kind == SWEEP_GROW || (kind == SWEEP_OPEN && shared->records[index].creates);
+    default:
+        return kind != SWEEP_MEMORY && kind != SWEEP_THREAD;
+    }
+}
+
+int plan_error(enum plan_class class_)
+{
+    static const int errors[PLAN_CLASSES] = {-ENOMEM, -EIO, -ENOSPC, -EMFILE, -EAGAIN};
+
+    return errors[class_];
+}
+
+const char *plan_class_name(enum plan_class class_)
+{
+    static const char *const names[PLAN_CLASSES] = {"memory", "disk", "space", "descriptors",
+                                                    "threads"};
+
+    return names[class_];
+}
+
+static int describe_strike(const struct plan_strike *strike, char *to, size_t size)
+{
+    const struct sweep_site *site = sites[strike->site];
+
+    if (strike->hit == 0)
+        return 0;
+    return snprintf(to, size, " %u:%llu %s:%d %s %s", strike->site, (unsigned long long)strike->hit,
+                    site->file, site->line, site->function, site->call);
+}
+
+void plan_describe(const struct plan *plan, char *to, size_t size)
+{
+    size_t at = (size_t)snprintf(to, size, "%s %s", plan_class_name(plan->class_),
+                                 plan->for_ever ? "for-ever" : "once");
+
+    if (at < size)
+        at += (size_t)describe_strike(&plan->first, to + at, size - at);
+    if (at < size)
+        (void)describe_strike(&plan->second, to + at, size - at);
+}
+
+/* ---- a trial ---- */
+
+void plan_choose(const struct plan *plan)
+{
+    shared->plan = *plan;
+    shared->armed = shared->struck = shared->for_ever_began = false;
+    for (size_t i = 0; i < site_count; i++)
+        shared->records[i].hits = 0;
+}
+
+void plan_arm(bool armed)
+{
+    shared->armed = armed;
+}
+
+bool plan_struck(void)
+{
+    return shared->struck;
+}
+
+const struct plan *plan_present(void)
+{
+    return &shared->plan;
+}
+
+void plan_quiet_begin(void)
+{
+    quiet++;
+}
+
+void plan_quiet_end(void)
+{
+    quiet--;
+}
+
+static bool is_strike(const struct plan_strike *strike, unsigned site, uint64_t hit)
+{
+    return strike->hit == hit && strike->site == site;
+}
+
+int sweep_strike(const struct sweep_site *site, bool creates)
+{
+    const struct plan *plan = &shared->plan;
+    const struct plan_strike *last = plan->second.hit > 0 ? &plan->second : &plan->first;
+    struct plan_record *record = &shared->records[site->index];
+    uint64_t hit;
+    bool once;
+
+    if (!shared->armed || quiet > 0)
+        return 0;
+    hit = atomic_fetch_add(&record->hits, 1) + 1;
+    if (creates)
+        record->creates = true;
+    record->ever = true;
+    if (plan->first.hit == 0 || !plan_applies(site->index, plan->class_))
+        return 0;
+    once = is_strike(&plan->first, site->index, hit) || is_strike(&plan->second, site->index, hit);
+    if (!once && !(plan->for_ever && shared->for_ever_began))
+        return 0;
+    if (is_strike(last, site->index, hit))
+        shared->for_ever_began = true;
+    shared->struck = true;
+    if (plan->for_ever && shared->for_ever_began)
+        record->failed_for_ever = true;
+    else
+        record->failed_once = true;
+    return plan_error(plan->class_);
+}

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sweep_store.c - a store as a whole: starting after a crash, making, looking at, copying, mending
+ *
+ * What fails is done again when nothing fails any more, and must then give what it always gives.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/error.h"
+#include "engine/engine_clone.h"
+#include "engine/engine_rebuild.h"
+#include "engine/engine_repair.h"
+#include "engine/engine_verify.h"
+#include "tests/lib/fs_tree.h"
+#include "tests/lib/test_directory.h"
+#include "tests/sweep/life.h"
+#include "tests/sweep/plan.h"
+#include "tests/sweep/sweep.h"
+
+/* ---- what is prepared ---- */
+
+static void shell(const char *directory, const char *script)
+{
+    char command[4096];
+
+    snprintf(command, sizeof command, "set -e; cd '%s'; %s", directory, script);
+    sweep_require(system(command) == 0, "failed: %s", command);
+}
+
+static struct io *open_io(void)
+{
+    struct io *io;
+
+    sweep_require(io_open_backend(IO_BACKEND_SYNC, &io) == 0, "no backend");
+    return io;
+}
+
+/* What there must be is kept beside the store. */
+static void keep(const char *directory, const struct life *life)
+{
+    char *path = test_path(directory, "life");
+
+    test_file_write(path, life, sizeof *life);
+    free(path);
+}
+
+static struct life *recall(const char *directory)
+{
+    char *path = test_path(directory, "life");
+    size_t size;
+    struct life *life = (struct life *)(void *)test_file_read(path, &size);
+
+    sweep_require(size == sizeof *life, "no life");
+    free(path);
+    life->path = test_path(directory, "store");
+    return life;
+}
+
+static void drop(struct life *life)
+{
+    free((void *)(uintptr_t)life->path);
+    free(life);
+}
+
+static void step_sync(struct life *life)
+{
+    sweep_require(fs_sync(life->fs) == 0, "no sync");
+    life_note_durable(life);
+}
+
+static int write_more(struct life *life)
+{
+    uint8_t *data = malloc(150000);
+    struct fs_entry entry;
+    int64_t size;
+
+    life_fill(data, 150000, 500);
+    sweep_require(fs_mknod(life->fs, FS_ROOT, "more", S_IFREG | 0644, 0, &life_root, &entry) == 0,
+                  "no file");
+    size = fs_write(life->fs, entry.attribute.node, data, 150000, 0, false, false);
+    fs_forget(life->fs, entry.attribute.node, 1);
+    free(data);
+    return size < 0 ? (int)size : 0;
+}
+
+/* Something is in tables, something only in the log, a file without a name is still held, and a
+ * snapshot has no directory yet; then the power goes. */
+static void prepare_crashed(const char *directory)
+{
+    static const struct life_step more = {"more", write_more, false};
+    struct life life;
+    struct fs_entry held;
+    struct snapshot *snapshot;
+    char *path = test_path(directory, "store");
+
+    life_begin(&life, path);
+    life_populate(&life);
+    sweep_require(fs_lookup(life.fs, FS_ROOT, "large", &held) == 0 &&
+                      fs_unlink(life.fs, FS_ROOT, "large", &life_root) == 0,
+                  "no unlink");
+    (void)life_take(&life, &more);
+    step_sync(&life);
+    sweep_require(
+        snapshot_create(fs_snapshots(life.fs), slice_of_string("late"), NULL, 0, &snapshot) == 0,
+        "no snapshot");
+    engine_cut(life.engine);
+    snapshot_unref(snapshot);
+    life_note_snapshot(&life, "late", LIFE_KEPT);
+    life_note_durable(&life);
+    (void)life_close(&life);
+    keep(directory, &life);
+    free(path);
+}
+
+static void prepare_closed(const char *directory)
+{
+    struct life life;
+    char *path = test_path(directory, "store");
+
+    life_begin(&life, path);
+    life_populate(&life);
+    step_sync(&life);
+    sweep_require(life_close(&life) == 0, "does not close");
+    keep(directory, &life);
+    free(path);
+}
+
+/* An error is one that was made. */
+static void judge(const char *what, int error)
+{
+    fprintf(stderr, "%s: %s\n", what, error < 0 ? error_text(error) : "ok");
+    sweep_require(error >= 0 || plan_struck(), "%s: %s, and nothing failed", what,
+                  error_text(error));
+    sweep_require(error > -ERROR_BASE || error == ERROR_LATCHED || error == ERROR_POISONED,
+                  "%s: %s", what, error_text(error));
+}
+
+/* With one failure alone things are to be as if nothing had been tried. */
+static bool fails_once(void)
+{
+    return !plan_present()->for_ever && plan_present()->second.hit == 0;
+}
+
+/* ---- start ---- */
+
+static void prepare_start(const char *directory)
+{
+    prepare_crashed(directory);
+    shell(directory, "cd store; mkdir -p tmp/leftover/sub tmp/deleted/9/chunks;"
+                     "echo x >tmp/leftover/sub/file;"
+                     "for chunk in chunks/*; do ln $chunk tmp/deleted/9/chunks/; done;"
+                     "ln tmp/leftover/sub/file tmp/linked;"
+                     "echo x >chunks/00000000000fffff-0000000000000001.tbl;"
+                     "echo x >chunks/stranger");
+}
+
+static void run_start(const char *directory, bool cut)
+{
+    struct life *life = recall(directory), now = {.path = NULL};
+    int error;
+
+    plan_arm(true);
+    error = life_open(&now, life->path);
+    judge("open", error);
+    if (error == 0) {
+        if (cut)
+            engine_cut(now.engine);
+        error = life_close(&now);
+        sweep_require(error == 0 || cut || plan_struck(), "does not close: %s", error_text(error));
+    }
+    plan_arm(false);
+    life_check(life);
+    drop(life);
+}
+
+/* ---- make ---- */
+
+static int make_store(struct io *io, const char *path)
+{
+    const struct store_format format = {.chunk_size_bytes = 1 << 20, .compression_level = 1};
+
+    return store_create(io, path, &format);
+}
+
+static void run_make(const char *directory, bool cut)
+{
+    struct life now = {.path = NULL};
+    struct io *io = open_io();
+    char *path = test_path(directory, "store"), *again = test_path(directory, "again");
+    int error, opened = -EIO;
+
+    (void)cut;
+    plan_arm(true);
+    error = make_store(io, path);
+    judge("make", error);
+    if (error == 0) {
+        opened = life_open(&now, path);
+        judge("open", opened);
+        if (opened == 0)
+            (void)life_close(&now);
+    }
+    plan_arm(false);
+    if (error < 0 && fails_once())
+        sweep_require(make_store(io, path) == 0, "a failure leaves something behind");
+    else if (error < 0)
+        sweep_require(make_store(io, again) == 0, "no store can be made");
+    sweep_require(life_open(&now, error < 0 && !fails_once() ? again : path) == 0,
+                  "the new store does not open");
+    sweep_require(life_close(&now) == 0, "does not close");
+    io_close_backend(io);
+    free(again);
+    free(path);
+}
+
+/* ---- look: read-only, of a checkpoint's own directory, and verify ---- */
+
+/* A tree by an engine that changes nothing. */
+static int look_at(struct io *io, const char *path, bool frozen, uint64_t *ret_digest)
+{
+    struct engine_options options;
+    struct fs_options fs_options;
+    struct engine *engine;
+    struct fs_tree tree;
+    struct fs *fs;
+    int error;
+
+    engine_options_default(&options);
+    options.path = path;
+    options.io = io;
+    options.read_only = true;
+    options.frozen = frozen;
+    error = engine_open(&options, &engine);
+    if (error < 0)
+        return error;
+    fs_options_default(&fs_options);
+    fs_options.atime = FS_ATIME_NONE;
+    fs_options.snapdir_visible = false;
+    error = fs_open(engine, &fs_options, &fs);
+    if (error == 0) {
+        error = fs_tree_walk(fs, FS_ROOT, &tree);
+        if (error == 0) {
+            *ret_digest = tree.digest;
+            fs_tree_free(&tree);
+        }
+        fs_close(fs);
+    }
+    (void)engine_close(engine);
+    return error;
+}
+
+static void look(struct io *io, const char *path, bool frozen, uint64_t wanted)
+{
+    uint64_t digest = 0;
+    int error = look_at(io, path, frozen, &digest);
+
+    judge(path, error);
+    sweep_require(error < 0 || digest == wanted, "%s shows another tree", path);
+}
+
+static int note_damage(void *context, const struct verify_finding *finding)
+{
+    (void)context;
+    fprintf(stderr, "damaged: %s: %s\n", finding->chunk, error_text(finding->error));
+    sweep_require(finding->error == plan_error(plan_present()->class_) && plan_struck(),
+                  "damage is made up: %s: %s", finding->chunk, error_text(finding->error));
+    return 0;
+}
+
+static int verify(struct io *io, const char *path)
+{
+    struct verify_result result;
+    struct verify *verify;
+    int error = verify_open(io, path, &verify);
+
+    if (error < 0)
+        return error;
+    error = verify_add_checkpoint(verify, verify_is_checkpoint(verify) ? NULL : "one");
+    if (error == 0)
+        error = verify_run(verify, NULL, note_damage, NULL, &result);
+    verify_close(verify);
+    return error;
+}
+
+static void run_look(const char *directory, bool cut)
+{
+    struct life *life = recall(directory);
+    char *checkpoint = test_path(life->path, "checkpoints/one");
+    struct io *io = open_io();
+
+    (void)cut;
+    plan_arm(true);
+    look(io, checkpoint, false, life->snapshots[0].digest);
+    look(io, life->path, true, life->states[life->count - 1]);
+    look(io, life->path, false, life->states[life->count - 1]);
+    judge("verify", verify(io, life->path));
+    judge("verify a checkpoint", verify(io, checkpoint));
+    plan_arm(false);
+    io_close_backend(io);
+    life_check(life);
+    free(checkpoint);
+    drop(life);
+}
+
+/* ---- clone ---- */
+
+static int clone_to(struct io *io, const char *checkpoint, const char *path, bool copy)
+{
+    const struct engine_clone_options options = {
+        .io = io, .checkpoint = checkpoint, .path = path, .copy = copy};
+    struct engine_clone_result result;
+
+    return engine_clone(&options, &result);
+}
+
+static void clone_and_look(const char *directory, const struct life *life, const char *name,
+                           bool copy)
+{
+    char *checkpoint = test_path(life->path, "checkpoints/two"), *path = test_path(directory, name);
+    struct io *io = open_io();
+    uint64_t digest = 0;
+    int error;
+
+    plan_arm(true);
+    error = clone_to(io, checkpoint, path, copy);
+    judge(name, error);
+    plan_arm(false);
+    if (error < 0 && fails_once())
+        error = clone_to(io, checkpoint, path, copy);
+    sweep_require(error == 0 || !fails_once(), "a failure leaves something behind: %s",
+                  error_text(error));
+    if (error == 0) {
+        sweep_require(look_at(io, path, false, &digest) == 0, "%s cannot be read", name);
+        sweep_require(digest == life->snapshots[1].digest, "%s is another tree", name);
+    }
+    io_close_backend(io);
+    free(path);
+    free(checkpoint);
+}
+
+static void run_clone(const char *directory, bool cut)
+{
+    struct life *life = recall(directory);
+
+    (void)cut;
+    clone_and_look(directory, life, "linked", false);
+    clone_and_look(directory, life, "copied", true);
+    life_check(life);
+    drop(life);
+}
+
+/* ---- repair ---- */
+
+/* A snapshot that the manifest does not know, a directory that is none, chunks that only snapshots
+ * still have, and the other way round. */
+static void prepare_repair(const char *directory)
+{
+    struct life *life, now = {.path = NULL};
+
+    prepare_closed(directory);
+    life = recall(directory);
+    shell(directory, "cp -al store/checkpoints/one aside");
+    sweep_require(life_open(&now, life->path) == 0, "does not open");
+    sweep_require(fs_snapshot_delete(now.fs, "one") == 0, "no deletion");
+    sweep_require(life_close(&now) == 0, "does not close");
+    shell(directory, "mv aside store/checkpoints/one; mkdir -p store/checkpoints/junk/chunks;"
+                     "echo x >store/checkpoints/junk/chunks/file; cd store;"
+                     "n=0; for chunk in checkpoints/two/chunks/*; do n=$((n + 1));"
+                     "  if [ -e chunks/${chunk##*/} ]; then"
+                     "    if [ $((n % 2)) = 0 ]; then rm -f $chunk;"
+                     "    else rm -f chunks/${chunk##*/}; fi; fi; done");
+    drop(life);
+}
+
+static void say(void *context, const char *line, bool repaired)
+{
+    (void)context;
+    fprintf(stderr, "%s: %s\n", repaired ? "repaired" : "found", line);
+}
+
+static int repair(struct io *io, const char *path)
+{
+    int error = engine_repair_chunks(io, path, true, say, NULL);
+
+    if (error == 0)
+        error = engine_repair_log(io, path, true, say, NULL);
+    return error == 0 ? engine_repair_strays(io, path, ENGINE_STRAYS_ADOPT, say, NULL) : error;
+}
+
+static void run_repair(const char *directory, bool cut)
+{
+    struct life *life = recall(directory);
+    struct io *io = open_io();
+
+    (void)cut;
+    plan_arm(true);
+    judge("repair", repair(io, life->path));
+    plan_arm(false);
+    sweep_require(repair(io, life->path) == 0, "cannot be repaired");
+    io_close_backend(io);
+    life_check(life);
+    drop(life);
+}
+
+/* ---- rebuild ---- */
+
+static void prepare_rebuild(const char *directory)
+{
+    prepare_crashed(directory);
+    shell(directory, "rm store/manifest/data.mdb");
+}
+
+static int rebuild(struct io *io, const char *path)
+{
+    struct engine_rebuild_result result;
+    int damage, error = engine_manifest_check(io, path, &damage);
+
+    if (error < 0 || damage == 0)
+        return error;
+    return engine_rebuild(io, path, &result);
+}
+
+static void run_rebuild(const char *directory, bool cut)
+{
+    struct life *life = recall(directory);
+    struct io *io = open_io();
+
+    (void)cut;
+    plan_arm(true);
+    judge("rebuild", rebuild(io, life->path));
+    plan_arm(false);
+    sweep_require(rebuild(io, life->path) == 0, "cannot be rebuilt");
+    /* A snapshot that could not be read is taken in afterwards, as fsck -y does. */
+    sweep_require(engine_repair_strays(io, life->path, ENGINE_STRAYS_ADOPT, say, NULL) == 0,
+                  "strays cannot be looked at");
+    io_close_backend(io);
+    life_check(life);
+    drop(life);
+}
+
+const struct sweep_scenario sweep_start = {"start", prepare_start, run_start};
+const struct sweep_scenario sweep_make = {"make", NULL, run_make};
+const struct sweep_scenario sweep_look = {"look", prepare_closed, run_look};
+const struct sweep_scenario sweep_clone = {"clone", prepare_closed, run_clone};
+const struct sweep_scenario sweep_repair = {"repair", prepare_repair, run_repair};
+const struct sweep_scenario sweep_rebuild = {"rebuild", prepare_rebuild, run_rebuild};
