@@ -149,15 +149,17 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
     return result;
 }
 
-/* On the disk; the manifest says so already, and the next start would make it true. A shortage leaves
- * the name as it was. */
-static int rename_directory(struct engine *engine, const char *from, const char *to)
+/* On the disk; the manifest says so already, and the next start would make it true. An error latches,
+ * but for a shortage. *ret_renamed: it stands under the new name, for good or not. */
+static int rename_directory(struct engine *engine, const char *from, const char *to,
+                            bool *ret_renamed)
 {
     struct io_file *directory = engine->store->checkpoints;
     int result = checkpoint_files_vacate(engine->store, to);
 
     if (result == 0)
         result = io_rename(engine->io, directory, from, directory, to);
+    *ret_renamed = result == 0;
     if (result == 0)
         result = io_sync(engine->io, directory, false);
     if (result < 0 && !error_is_shortage(result))
@@ -185,7 +187,7 @@ static int rename_locked(struct engine *engine, uint64_t id, struct slice name)
     struct manifest_checkpoint record = {0};
     struct checkpoint *checkpoint = NULL;
     char from[256], to[256];
-    bool taken;
+    bool taken, renamed;
     int result = change_begin_locked(engine, id, false, &record, &checkpoint);
 
     if (result < 0)
@@ -206,9 +208,10 @@ static int rename_locked(struct engine *engine, uint64_t id, struct slice name)
     if (result < 0)
         goto out;
     checkpoint_record_name(&record, to);
-    result = rename_directory(engine, from, to);
-    if (error_is_shortage(result)) {
-        rename_undo(engine, checkpoint, &record);
+    result = rename_directory(engine, from, to, &renamed);
+    if (!renamed) { /* and is read where it is */
+        if (error_is_shortage(result))
+            rename_undo(engine, checkpoint, &record);
         goto out;
     }
     lock_acquire(&engine->checkpoint_lock);

@@ -214,9 +214,6 @@ void life_recover(struct life *life)
     int latched = engine_latch_reason(life->engine, &why), result = 0;
 
     plan_arm(false);
-    /* The one place where want of memory is the end: docs/durability.md. */
-    if (latched == -ENOMEM && strncmp(why, "checkpoint barrier", 18) == 0)
-        return;
     if (latched != 0) {
         sweep_require(plan_struck() && !error_is_shortage(latched),
                       "latched after a shortage: %s: %s", error_text(latched), why);

@@ -270,9 +270,36 @@ static void a_checkpoint_that_has_no_room_for_its_new_name_keeps_the_old_one(voi
     assert_named(fixture->engine, id, "new");
 }
 
+/* One that cannot be renamed at all can be read on, and has the new name after the next start. */
+static void a_checkpoint_whose_renaming_fails_is_read_where_it_is(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = open_on_fault_io(fixture);
+    struct engine_view *view;
+    uint64_t id;
+
+    assert_int_equal(
+        engine_checkpoint_create(fixture->engine, slice_of_string("old"), slice_of_string(""), &id),
+        0);
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
+    fault_io_fail(fault, FAULT_RENAME, 1, -EIO, false);
+    assert_int_equal(engine_checkpoint_rename(fixture->engine, id, slice_of_string("new")), -EIO);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), -EIO);
+    assert_named(fixture->engine, id, "old");
+    assert_int_equal(engine_checkpoint_view(fixture->engine, id, &view), 0);
+    engine_view_release(view);
+    close_on_fault_io(fixture, fault, ERROR_LATCHED);
+    engine_fixture_open(fixture);
+    assert_named(fixture->engine, id, "new");
+    assert_int_equal(engine_checkpoint_view(fixture->engine, id, &view), 0);
+    engine_view_release(view);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_checkpoint_whose_renaming_fails_is_read_where_it_is,
+                                        engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(
             a_checkpoint_that_has_no_room_for_its_new_name_keeps_the_old_one, engine_fixture_setup,
             engine_fixture_teardown),
