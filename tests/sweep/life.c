@@ -404,5 +404,7 @@ void life_populate(struct life *life)
     sweep_require(engine_flush(life->engine) == 0, "no flush");
     sweep_require(fs_unlink(life->fs, directory, "other-3", &life_root) == 0, "no unlink");
     make_file(life, FS_ROOT, "last", 70000, 0, 103);
+    sweep_require(fs_sync(life->fs) == 0, "no sync"); /* what was between is not noted */
     life_note(life);
+    life_note_durable(life);
 }
