@@ -145,7 +145,7 @@ void life_note_snapshot(struct life *life, const char *name, enum life_snapshot_
 int life_find(struct life *life, const char *path, uint64_t *ret_node)
 {
     uint64_t node = FS_ROOT;
-    char copy[256], *rest = copy, *name;
+    char copy[512], *rest = copy, *name;
 
     snprintf(copy, sizeof copy, "%s", path);
     while ((name = strsep(&rest, "/")) != NULL) {
