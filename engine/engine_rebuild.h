@@ -9,6 +9,9 @@
  * log begins from its groups. Lost are holds on snapshots, cursors of the change log, and a
  * snapshot whose directory was still being made when the store went down.
  *
+ * A blob chunk that is gone from chunks/ and that a snapshot still has is named all the same:
+ * engine_repair_chunks() links it.
+ *
  * Nothing is taken from a table that is damaged or that is not there: what is older would then show
  * through, and that would be a wrong answer. Damaged tables are therefore an error here.
  *

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/engine_rebuild.h"
+#include "engine/engine_repair.h"
 #include "tests/lib/engine_fixture.h"
 #include "tests/lib/fault_io.h"
 
@@ -246,13 +247,44 @@ static void nothing_is_made_of_a_damaged_table(void **state)
 static void nothing_is_made_without_a_blob_chunk_that_is_referred_to(void **state)
 {
     struct engine_fixture *fixture = *state;
-    char *store = make_store(fixture), *blob;
+    char *store = make_store(fixture), *blob, *other;
 
     lose_manifest(store);
-    blob = damage_find(store, "chunks", ".blb");
+    other = damage_find(store, "checkpoints/one/chunks", ".blb");
+    blob = damage_find(store, "chunks", strrchr(other, '/') + 1);
     assert_int_equal(unlink(blob), 0);
+    assert_int_equal(unlink(other), 0);
+    /* The snapshot that had it still says so, and there is no file to link. */
     assert_int_equal(try_rebuild(fixture, store, NULL), ERROR_MISSING_CHUNK);
     free(blob);
+    free(other);
+    free(store);
+}
+
+static void say_nothing(void *context, const char *line, bool repaired)
+{
+    (void)context;
+    (void)line;
+    assert_true(repaired);
+}
+
+static void a_blob_chunk_that_only_a_snapshot_has_is_taken_from_there(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture), *blob, *other;
+    struct engine *engine;
+
+    lose_manifest(store);
+    other = damage_find(store, "checkpoints/one/chunks", ".blb");
+    blob = damage_find(store, "chunks", strrchr(other, '/') + 1);
+    assert_int_equal(unlink(blob), 0);
+    assert_int_equal(try_rebuild(fixture, store, NULL), 0);
+    assert_int_equal(engine_repair_chunks(fixture->io, store, true, say_nothing, NULL), 0);
+    engine = engine_fixture_open_at(fixture, store);
+    check_live(engine);
+    assert_int_equal(engine_close(engine), 0);
+    free(blob);
+    free(other);
     free(store);
 }
 
@@ -324,6 +356,7 @@ int main(void)
         TEST(a_manifest_whose_directory_is_gone_is_lost_too),
         TEST(nothing_is_made_of_a_damaged_table),
         TEST(nothing_is_made_without_a_blob_chunk_that_is_referred_to),
+        TEST(a_blob_chunk_that_only_a_snapshot_has_is_taken_from_there),
         TEST(nothing_is_made_of_a_log_with_a_gap),
         TEST(a_snapshot_of_another_store_is_left_alone),
     };
