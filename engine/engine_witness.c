@@ -109,26 +109,30 @@ static int make_file(struct engine *engine, const uint8_t *block)
     return 0;
 }
 
-/* Open the file for writing, with `block` in it when it must be made. */
-static int open_file(struct engine *engine, const uint8_t *block)
+/* Write the block; the first time into a file that is opened, or made, for it. */
+static int write_block(struct engine *engine, const uint8_t *block)
 {
     struct io_file *wal = engine->store->wal;
-    int error = io_open(engine->io, wal, WITNESS_NAME, OPEN_FLAGS, 0, &engine->witness_file);
+    int error = 0;
 
+    if (engine->witness_file == NULL)
+        error = io_open(engine->io, wal, WITNESS_NAME, OPEN_FLAGS, 0, &engine->witness_file);
     if (error == -EISDIR) {
         /* Left by a cut without a journal, when this file was made under its own name. */
         error = store_remove_tree(engine->io, wal, WITNESS_NAME);
         if (error == 0)
             error = -ENOENT;
     }
-    return error == -ENOENT ? make_file(engine, block) : error;
+    if (error == -ENOENT)
+        return make_file(engine, block);
+    return error == 0 ? io_write(engine->io, engine->witness_file, block, WITNESS_SIZE, 0) : error;
 }
 
 void engine_witness_write(struct engine *engine)
 {
     uint64_t sequence = atomic_load(&engine->durable_sequence);
     uint8_t *block;
-    int error = 0;
+    int error;
 
     if (engine->witness_failed || sequence == engine->witnessed_sequence || engine_latched(engine))
         return;
@@ -136,10 +140,7 @@ void engine_witness_write(struct engine *engine)
     if (block == NULL)
         return;
     encode(engine, sequence, block);
-    if (engine->witness_file == NULL)
-        error = open_file(engine, block);
-    if (error == 0)
-        error = io_write(engine->io, engine->witness_file, block, WITNESS_SIZE, 0);
+    error = write_block(engine, block);
     free(block);
     if (error == 0) {
         engine->witnessed_sequence = sequence;
