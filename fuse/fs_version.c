@@ -86,26 +86,20 @@ static int known_append(struct known_array *array, struct known item)
     return error;
 }
 
-static const struct known *known_find(const struct known_array *array, uint64_t version)
-{
-    size_t low = 0, high = array->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (array->items[middle].version < version)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < array->count && array->items[low].version == version ? &array->items[low] : NULL;
-}
-
 static int compare_known(const void *a, const void *b)
 {
     uint64_t left = ((const struct known *)a)->version, right = ((const struct known *)b)->version;
 
     return left < right ? -1 : left > right;
+}
+
+static const struct known *known_find(const struct known_array *array, uint64_t version)
+{
+    const struct known wanted = {.version = version};
+
+    if (array->count == 0)
+        return NULL;
+    return bsearch(&wanted, array->items, array->count, sizeof wanted, compare_known);
 }
 
 /* Bring in what is new, in any order; none of it is there yet. */
