@@ -404,7 +404,8 @@ int engine_checkpoint_wait_for_room(struct engine *engine);
  * over. */
 void engine_checkpoint_view_closed(struct engine *engine, struct checkpoint *checkpoint);
 /* The sealed manifest in the directory of a checkpoint that is READY: it is the one that the live
- * manifest has the hash of, and so are its numbers and the hash of the one before (R46). What sealed_manifest_read() gives, but damage for what is no checkpoint any more. */
+ * manifest has the hash of, and so are its numbers and the hash of the one before (R46). What
+ * sealed_manifest_read() gives, but damage for what is no checkpoint any more. */
 int checkpoint_sealed_read(struct engine *engine, struct io_file *directory, uint64_t id,
                            struct sealed_manifest *ret_sealed);
 

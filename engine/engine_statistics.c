@@ -87,8 +87,8 @@ void engine_get_statistics(struct engine *engine, struct engine_statistics *ret)
         ret->blob_waits = blobs.waits;
         ret->blob_syncs_ahead = blobs.syncs_ahead;
     }
-    if (engine->manifest !=
-        NULL) /* its lock is held across I/O, and this is asked when a disk hangs */
+    /* Not under its lock: that is held across I/O, and this is asked when a disk hangs. */
+    if (engine->manifest != NULL)
         ret->manifest_commits = manifest_commits(engine->manifest);
     io_get_statistics(engine->io, &ret->io);
 }

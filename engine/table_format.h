@@ -76,7 +76,7 @@ enum table_section_kind {
 
 /* Where data blocks end depends on the keys: so that what a merge leaves as it was is in the same
  * blocks again, whatever changed before it, and two tables can be compared block by block
- * (table_shared.h). From the minimum on a block ends before a record whose key's hash is below the
+ * (shared_blocks.h). From the minimum on a block ends before a record whose key's hash is below the
  * share that the record has of TABLE_BLOCK_STEP; it ends in any case before it would pass the size. */
 #define TABLE_BLOCK_SIZE       12288
 #define TABLE_BLOCK_SIZE_MIN   7168

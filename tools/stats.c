@@ -168,11 +168,13 @@ static void stats_print_alert_metrics(const json_t *alerts)
     const json_t *alert;
     size_t index;
 
-    json_array_foreach(alerts, index, alert)(void)
-        printf("varve_alert{name=\"%s\",severity=\"%s\"} %d\n",
-               json_string_value(json_object_get(alert, "name")),
-               json_string_value(json_object_get(alert, "severity")),
-               json_is_true(json_object_get(alert, "active")));
+    json_array_foreach(alerts, index, alert)
+    {
+        (void)printf("varve_alert{name=\"%s\",severity=\"%s\"} %d\n",
+                     json_string_value(json_object_get(alert, "name")),
+                     json_string_value(json_object_get(alert, "severity")),
+                     json_is_true(json_object_get(alert, "active")));
+    }
 }
 
 static void stats_print_metrics(json_t *reply)
