@@ -61,6 +61,21 @@ require_command() { # NAME...
 
 # ---- stores and mounts ----
 
+# The store goes on an ext4 of its own, at $disk. A script with an at_end of its own calls disk_end there.
+disk_make() { # SIZE
+    require_root
+    disk=$directory/disk
+    truncate -s "$1" "$directory/image"
+    mkfs.ext4 -qF "$directory/image"
+    mkdir "$disk"
+    mount -o loop "$directory/image" "$disk" || skip 'no loop device'
+    store=$disk/store
+}
+
+disk_end() {
+    [ -z "${disk:-}" ] || ! mountpoint -q "$disk" || umount "$disk" || umount -l "$disk"
+}
+
 store_make() { # [MKFS-OPTION...]
     mkdir -p "$mnt"
     "$varve" mkfs "$@" "$store" || fail "mkfs $store"

@@ -5,16 +5,10 @@
 # deleting works and gives room, snapshots included; the store is sound after all of it.
 . "$(dirname "$0")/../lib/mount.sh"
 
-require_root
-image=$directory/image disk=$directory/disk
-truncate -s 400M "$image"
-mkfs.ext4 -qF "$image"
-mkdir "$disk"
-mount -o loop "$image" "$disk" || skip 'no loop device'
 at_end() {
-    umount "$disk" || umount -l "$disk"
+    disk_end
 }
-store=$disk/store
+disk_make 400M
 store_make
 store_mount
 mkdir "$mnt/kept"

@@ -4,16 +4,10 @@
 # snapshot asks the kernel for such pages, and that this fails must not take them away.
 . "$(dirname "$0")/../lib/mount.sh"
 
-require_root
-image=$directory/image disk=$directory/disk
-truncate -s 200M "$image"
-mkfs.ext4 -qF "$image"
-mkdir "$disk"
-mount -o loop "$image" "$disk" || skip 'no loop device'
 at_end() {
-    umount "$disk" || umount -l "$disk"
+    disk_end
 }
-store=$disk/store
+disk_make 200M
 store_make
 store_mount
 python3 - "$mnt" "$varve" <<'PYTHON'

@@ -5,18 +5,13 @@
 # can still be read, SIGTERM waits for the disk and ends cleanly when it answers again.
 . "$(dirname "$0")/../lib/mount.sh"
 
-require_root
 require_command fsfreeze
-disk=$directory/disk frozen=false
+frozen=false
 at_end() {
     ! $frozen || fsfreeze -u "$disk"
-    ! mountpoint -q "$disk" || umount "$disk" || umount -l "$disk"
+    disk_end
 }
-truncate -s 600M "$directory/image"
-mkfs.ext4 -qF "$directory/image"
-mkdir "$disk"
-mount -o loop "$directory/image" "$disk" || skip 'no loop device'
-store=$disk/store
+disk_make 600M
 store_make
 store_mount -o io_deadline=300
 
