@@ -105,10 +105,12 @@ store_check() { # [FSCK-OPTION...]
     }
 }
 
-# A new mount namespace holds copies of all mounts, and a daemon whose mount has a copy does not end
-# when it is unmounted elsewhere. Called first in one's own.
+# A new mount namespace holds copies of all mounts: a daemon whose mount has a copy does not end when it
+# is unmounted elsewhere, and a loop device stays with the image that another case means to remove.
+# Called first in one's own: copies of what other cases have mounted are let go.
 leave_other_mounts() {
-    awk '/ - fuse/ { print $5 }' /proc/self/mountinfo | sort -r | while read -r point; do
+    awk -v own="$directory/" '$5 ~ "/varve-case\\." && index($5 "/", own) != 1 { print $5 }
+        / - fuse/ { print $5 }' /proc/self/mountinfo | sort -ru | while read -r point; do
         umount -l "$point" 2>/dev/null || true
     done
 }

@@ -15,7 +15,8 @@ other=
 copy_for() { # SECONDS
     # shellcheck disable=SC2016
     unshare -m --propagation private sh -c '
-        grep -F fuse.varve /proc/self/mountinfo | cut -d " " -f 5 | grep -vxF "$1" | xargs -r umount -l
+        grep -e " - fuse" -e " /dev/loop" /proc/self/mountinfo | cut -d " " -f 5 | grep -vxF "$1" |
+            sort -r | xargs -r umount -l
         exec sleep "$2"' sh "$mnt" "$1" </dev/null >/dev/null 2>&1 &
     other=$!
     while [ "$(cat /proc/$other/comm)" != sleep ]; do
