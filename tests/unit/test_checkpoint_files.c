@@ -287,11 +287,83 @@ static void a_checkpoint_that_cannot_be_read_for_once_is_not_cleared_away(void *
     fault_io_free(fault);
 }
 
+static int make_directory(struct store *store, const struct sealed_manifest *plan)
+{
+    struct checkpoint_numbers numbers;
+    int is_there = checkpoint_files_prepare(store, plan, "x", &numbers);
+
+    return is_there < 0 ? is_there : checkpoint_files_publish(store, plan, "x", is_there > 0);
+}
+
+static int count_name(void *context, const char *name)
+{
+    (void)name;
+    (*(size_t *)context)++;
+    return 0;
+}
+
+static size_t count_names(struct store *store, struct io_file *directory)
+{
+    size_t count = 0;
+
+    assert_int_equal(io_list(store->io, directory, count_name, &count), 0);
+    return count;
+}
+
+static void r30_a_failed_call_leaves_no_working_directory_and_the_retry_works(void **state)
+{
+    static const enum fault_call calls[] = {FAULT_OPEN, FAULT_READ,   FAULT_WRITE, FAULT_SYNC,
+                                            FAULT_LINK, FAULT_RENAME, FAULT_CHMOD};
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = fault_io_new(fixture->io);
+    struct sealed_manifest plan = {0};
+    struct checksum128 hash;
+    struct io_file *directory;
+    struct store *store;
+    unsigned failures = 0;
+    uint64_t id;
+
+    put_some(fixture->engine, 1);
+    assert_int_equal(
+        engine_checkpoint_create(fixture->engine, slice_of_string("x"), slice_of(NULL, 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
+    engine_fixture_close(fixture);
+    assert_int_equal(store_open(fault_io_get(fault), fixture->path, true, &store), 0);
+    assert_int_equal(io_open(store->io, store->checkpoints, "x", IO_OPEN_DIRECTORY, 0, &directory),
+                     0);
+    assert_int_equal(sealed_manifest_read(store->io, directory, &plan, &hash), 0);
+    io_close(store->io, directory);
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        int result = -EIO;
+
+        for (uint64_t nth = 1; result != 0; nth++) {
+            assert_int_equal(store_remove_tree(store->io, store->checkpoints, "x"), 0);
+            fault_io_fail(fault, calls[i], nth, -EIO, false);
+            result = make_directory(store, &plan);
+            fault_io_clear(fault, calls[i]);
+            assert_int_equal(count_names(store, store->tmp), 0);
+            /* Whole, when the sync of its name was what failed. */
+            if (result < 0 && count_names(store, store->checkpoints) > 0)
+                assert_int_equal(checkpoint_files_match(store, "x", id), 1);
+            failures += result < 0;
+            assert_int_equal(make_directory(store, &plan), 0);
+            assert_int_equal(checkpoint_files_match(store, "x", id), 1);
+        }
+    }
+    assert_true(failures > 20);
+    sealed_manifest_free(&plan);
+    store_close(store);
+    fault_io_free(fault);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             a_checkpoint_that_cannot_be_read_for_once_is_not_cleared_away, engine_fixture_setup,
+            engine_fixture_teardown),
+        cmocka_unit_test_setup_teardown(
+            r30_a_failed_call_leaves_no_working_directory_and_the_retry_works, engine_fixture_setup,
             engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(what_can_be_linked_is_linked, pair_setup, pair_teardown),
         cmocka_unit_test_setup_teardown(r47_a_link_across_file_systems_is_a_copy, pair_setup,

@@ -409,13 +409,14 @@ static void r53_everything_below_its_number_is_in_it_and_nothing_above(void **st
     struct engine *engine = fixture->engine;
     struct acknowledged writers[R53_WRITERS];
     pthread_t threads[R53_WRITERS];
+    uint64_t sequence_before = 0;
 
     for (size_t i = 0; i < R53_WRITERS; i++) {
         writers[i] = (struct acknowledged){.engine = engine, .base = 1 + i * 1000};
         assert_int_equal(pthread_create(&threads[i], NULL, write_and_acknowledge, &writers[i]), 0);
     }
     for (int round = 0; round < 30; round++) {
-        uint64_t low[R53_WRITERS], high[R53_WRITERS], id, sequence;
+        uint64_t low[R53_WRITERS], high[R53_WRITERS], id, sequence, highest = 0;
         struct engine_iterator *iterator;
         struct engine_view *view;
         uint8_t key[8];
@@ -442,9 +443,17 @@ static void r53_everything_below_its_number_is_in_it_and_nothing_above(void **st
         }
         assert_int_equal(engine_iterator_new(view, slice_of("", 0), &iterator), 0);
         for (int more = engine_iterator_seek(iterator, slice_of("", 0)); more > 0;
-             more = engine_iterator_next(iterator))
-            assert_in_range(engine_iterator_record(iterator)->sequence, 1, sequence);
+             more = engine_iterator_next(iterator)) {
+            uint64_t number = engine_iterator_record(iterator)->sequence;
+
+            assert_in_range(number, 1, sequence);
+            highest = number > highest ? number : highest;
+        }
         engine_iterator_free(iterator);
+        /* The number is that of its own mark, and nothing has come between. */
+        if (sequence_before + 1 != sequence)
+            assert_int_equal(highest, sequence - 1);
+        sequence_before = sequence;
         engine_view_release(view);
         assert_int_equal(engine_checkpoint_delete(engine, id), 0);
     }
