@@ -298,7 +298,7 @@ int engine_compact(struct engine *engine);
 
 struct engine_statistics {
     uint64_t sequence, durable_sequence;
-    uint64_t batches, records, batch_bytes, write_waits;
+    uint64_t batches, records, batch_bytes, write_waits, write_wait_ns_max;
     uint64_t syncs, sync_ns_total, sync_ns_max;
     uint64_t memtable_bytes, frozen_memtables, flushes, compactions, compaction_bytes_read,
         compaction_bytes_written;
@@ -310,6 +310,7 @@ struct engine_statistics {
     uint64_t checkpoints, checkpoints_pending;
     uint64_t checkpoints_deleting; /* deleted, and not yet cleared away: no space came back */
     uint64_t deletions_pending;    /* chunks of the live store that are not referred to */
+    uint64_t barriers, barrier_ns_max; /* of checkpoints: nobody writes meanwhile */
     uint64_t manifest_commits, unclean_starts;
     uint64_t views;
     struct io_statistics io;

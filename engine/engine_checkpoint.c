@@ -287,13 +287,14 @@ static int create_barrier(struct engine *engine, struct checkpoint *checkpoint)
 {
     struct engine_view *view = NULL;
     struct buffer mark = {0};
-    uint64_t sequence;
+    uint64_t sequence, begin, took;
     int result = checkpoint_mark_encode(checkpoint, &mark);
 
     if (result < 0)
         goto out;
     lock_acquire(&engine->write_lock);
     result = engine_latched(engine) ? ERROR_LATCHED : engine_wait_for_room_locked(engine);
+    begin = clock_monotonic_ns();
     if (result == 0) {
         view = engine_view_acquire(engine);
         result = view != NULL ? 0 : -ENOMEM;
@@ -310,7 +311,10 @@ static int create_barrier(struct engine *engine, struct checkpoint *checkpoint)
         checkpoint->view = view;
         view = NULL;
     }
+    took = clock_monotonic_ns() - begin;
     lock_release(&engine->write_lock);
+    ENGINE_COUNT(engine, barriers, 1);
+    ENGINE_COUNT_LONGEST(engine, barrier_ns_max, took);
     engine_view_release(view);
 out:
     buffer_free(&mark);

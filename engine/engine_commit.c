@@ -86,6 +86,7 @@ static int wait_for_room(struct engine *engine)
 
 int engine_wait_for_room_locked(struct engine *engine)
 {
+    uint64_t begin, took;
     int result;
 
     if (write_has_room(engine))
@@ -93,10 +94,13 @@ int engine_wait_for_room_locked(struct engine *engine)
     ENGINE_COUNT(engine, write_waits, 1);
     lock_release(&engine->write_lock);
     blocking_enter();
+    begin = clock_monotonic_ns();
     lock_acquire(&engine->write_lock);
     engine->room_waiters++;
     result = wait_for_room(engine);
     engine->room_waiters--;
+    took = clock_monotonic_ns() - begin;
+    ENGINE_COUNT_LONGEST(engine, write_wait_ns_max, took);
     return result;
 }
 
@@ -474,6 +478,8 @@ static int lead_once_locked(struct engine *engine, bool sync)
         engine->spare_fill = spare;
         spare = NULL;
     }
+    if (wal_wants_spare(engine->wal))
+        pthread_cond_signal(&engine->log_wanted);
     leader_finish_locked(engine);
     engine_fill_free(spare);
     return result == 0 && starved ? -ENOMEM : result;
@@ -530,8 +536,7 @@ int engine_sync(struct engine *engine, uint64_t sequence)
     took = clock_monotonic_ns() - begin;
     ENGINE_COUNT(engine, syncs, 1);
     ENGINE_COUNT(engine, sync_ns_total, took);
-    if (took > __atomic_load_n(&engine->counters.sync_ns_max, __ATOMIC_RELAXED))
-        __atomic_store_n(&engine->counters.sync_ns_max, took, __ATOMIC_RELAXED);
+    ENGINE_COUNT_LONGEST(engine, sync_ns_max, took);
     return result;
 }
 
@@ -562,18 +567,14 @@ void *engine_log_main(void *context)
         retry_ns = now + LOG_RETRY_NS;
         if (window)
             due = now + window_ns;
-        if (full || (window && !idle)) {
+        if (full || window || wal_wants_spare(engine->wal)) {
             lock_release(&engine->write_lock);
-            (void)engine_commit(engine, sequence, window); /* a failure has latched */
-            (void)wal_prepare_spare(engine->wal);          /* made in place when it fails here */
+            if (full || (window && !idle))
+                (void)engine_commit(engine, sequence, window); /* a failure has latched */
+            if (!idle || wal_wants_spare(engine->wal))
+                (void)wal_prepare_spare(engine->wal); /* made in place when it fails here */
             if (window)
                 engine_witness_write(engine);
-            lock_acquire(&engine->write_lock);
-            continue;
-        }
-        if (window) {
-            lock_release(&engine->write_lock);
-            engine_witness_write(engine);
             lock_acquire(&engine->write_lock);
             continue;
         }

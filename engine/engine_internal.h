@@ -240,6 +240,13 @@ struct engine {
 #define ENGINE_COUNT(engine, member, amount)                                                       \
     __atomic_fetch_add(&(engine)->counters.member, (amount), __ATOMIC_RELAXED)
 
+/* `took` or what is there already, whichever is longer; rarely two at a time, of which one may be lost. */
+#define ENGINE_COUNT_LONGEST(engine, member, took)                                                 \
+    do {                                                                                           \
+        if ((took) > __atomic_load_n(&(engine)->counters.member, __ATOMIC_RELAXED))                \
+            __atomic_store_n(&(engine)->counters.member, (took), __ATOMIC_RELAXED);                \
+    } while (0)
+
 /* engine.c */
 /* Latch: the first reason wins; logs once; wakes everybody. Returns `error`. */
 int engine_latch(struct engine *engine, int error, const char *what);

@@ -53,6 +53,7 @@ struct wal {
     struct lock lock;
     pthread_cond_t spare_changed;
     enum spare_state spare_state;
+    bool spare_wanted; /* a segment was taken after the first */
     struct wal_segment *spare;
     uint64_t next_number;
     struct segment_list live;    /* before the current one, still needed */
@@ -157,6 +158,7 @@ int wal_prepare_spare(struct wal *wal)
         return error;
     }
     wal->spare_state = SPARE_MAKING;
+    wal->spare_wanted = false;
     error = make_segment(wal, &segment);
     wal->spare_state = error < 0 ? SPARE_NONE : SPARE_READY;
     if (error == 0)
@@ -164,6 +166,16 @@ int wal_prepare_spare(struct wal *wal)
     pthread_cond_broadcast(&wal->spare_changed);
     lock_release(&wal->lock);
     return error;
+}
+
+bool wal_wants_spare(struct wal *wal)
+{
+    bool wanted;
+
+    lock_acquire(&wal->lock);
+    wanted = wal->spare_wanted && wal->spare_state == SPARE_NONE && wal->error == 0;
+    lock_release(&wal->lock);
+    return wanted;
 }
 
 /* The spare, waited for when it is in the making, or a segment made now. */
@@ -183,6 +195,7 @@ static int take_segment(struct wal *wal, struct wal_segment **ret_segment)
         error = make_segment(wal, ret_segment);
     }
     wal->spare_state = SPARE_NONE;
+    wal->spare_wanted = wal->current != NULL; /* a store that hardly changes needs only one */
     pthread_cond_broadcast(&wal->spare_changed);
     lock_release(&wal->lock);
     return error;

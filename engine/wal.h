@@ -84,6 +84,10 @@ int wal_retire(struct wal *wal, uint64_t segment);
 /* Make the next segment (create and zero-fill, or recycle) ahead of need, at any time. */
 int wal_prepare_spare(struct wal *wal);
 
+/* Has the spare been used since one was last made or tried? Then the next group that needs a new
+ * segment would have to make it itself, which takes some syncs. */
+bool wal_wants_spare(struct wal *wal);
+
 /* The error that is kept, or 0. */
 int wal_error(struct wal *wal);
 

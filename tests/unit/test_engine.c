@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "engine/engine_internal.h"
 #include "tests/lib/engine_fixture.h"
 #include "tests/lib/seed.h"
 
@@ -311,6 +312,35 @@ static void r29_unsynced_writes_are_in_the_checkpoint(void **state)
     expect(fixture->engine, 5, "later");
 }
 
+/* Who writes next need not make it. */
+static void after_a_checkpoint_the_next_segment_of_the_log_is_made_ahead(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct engine_statistics engine;
+    struct wal_statistics log;
+    uint64_t id;
+
+    for (int i = 1; i <= 2; i++) {
+        put(fixture->engine, 1, "text");
+        assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
+        if (i == 1)
+            assert_int_equal(engine_checkpoint_create(fixture->engine, slice_of_string("name"),
+                                                      slice_of("", 0), &id),
+                             0);
+    }
+    for (int i = 0; i < 10000; i++) {
+        wal_get_statistics(fixture->engine->wal, &log);
+        if (log.segments_created + log.segments_recycled == 3)
+            break;
+        usleep(1000);
+    }
+    assert_int_equal(log.segment, 2);
+    assert_int_equal(log.segments_created + log.segments_recycled, 3);
+    engine_get_statistics(fixture->engine, &engine);
+    assert_int_equal(engine.barriers, 1);
+    assert_in_range(engine.barrier_ns_max, 1, UINT64_C(60000000000));
+}
+
 static void r59_deleting_everything_live_leaves_checkpoints_alone(void **state)
 {
     struct engine_fixture *fixture = *state;
@@ -593,6 +623,7 @@ int main(void)
         TEST(what_was_synced_survives_a_crash),
         TEST(a_checkpoint_acknowledged_before_a_crash_is_complete),
         TEST(r29_unsynced_writes_are_in_the_checkpoint),
+        TEST(after_a_checkpoint_the_next_segment_of_the_log_is_made_ahead),
         TEST(r59_deleting_everything_live_leaves_checkpoints_alone),
         TEST(what_is_frozen_shows_what_is_there_and_changes_nothing),
         TEST(a_copied_checkpoint_directory_is_a_store),

@@ -134,6 +134,33 @@ static void a_roll_names_the_segment_of_the_next_group(void **state)
     wal_fixture_close(&fixture);
 }
 
+static void a_spare_is_wanted_when_one_has_been_used(void **state)
+{
+    struct wal_fixture fixture;
+    uint64_t segment;
+    struct wal *wal;
+
+    (void)state;
+    wal_fixture_open(&fixture);
+    wal = wal_fixture_log(&fixture, 1);
+    assert_int_equal(wal_fixture_write_batch(wal, 1, 10, false), 0);
+    assert_false(wal_wants_spare(wal)); /* the first segment may be the only one */
+    assert_int_equal(wal_roll(wal, &segment), 0);
+    assert_int_equal(wal_fixture_write_batch(wal, 2, 10, false), 0);
+    assert_true(wal_wants_spare(wal));
+    assert_int_equal(wal_prepare_spare(wal), 0);
+    assert_false(wal_wants_spare(wal));
+    assert_int_equal(wal_roll(wal, &segment), 0);
+    assert_int_equal(wal_fixture_write_batch(wal, 3, 10, false), 0);
+    assert_true(wal_wants_spare(wal));
+    /* Who cannot make one is not asked again and again. */
+    fault_io_fail(fixture.fault, FAULT_OPEN, 1, -ENOSPC, true);
+    assert_int_equal(wal_prepare_spare(wal), -ENOSPC);
+    assert_false(wal_wants_spare(wal));
+    wal_close(wal);
+    wal_fixture_close(&fixture);
+}
+
 static void the_segment_before_is_synced_before_the_next_is_used(void **state)
 {
     struct wal_fixture fixture;
@@ -467,6 +494,7 @@ int main(void)
         cmocka_unit_test(an_empty_log_replays_to_nothing),
         cmocka_unit_test(a_group_larger_than_a_segment_gets_one_that_fits),
         cmocka_unit_test(a_roll_names_the_segment_of_the_next_group),
+        cmocka_unit_test(a_spare_is_wanted_when_one_has_been_used),
         cmocka_unit_test(the_segment_before_is_synced_before_the_next_is_used),
         cmocka_unit_test(r03_what_is_durable_is_not_synced_again_nor_retired_twice),
         cmocka_unit_test(r02_what_would_wrap_is_an_error),
