@@ -13,7 +13,7 @@
 #include "engine/base/checksum.h"
 #include "engine/base/error.h"
 
-#define READ_SIZE (256 * 1024)
+#define PIECE_SIZE (128 * 1024) /* of a file, from its start: one frame at most */
 
 static void add_line(struct rot_tree *tree, const char *path, const char *content, int error)
 {
@@ -29,28 +29,38 @@ static void add_line(struct rot_tree *tree, const char *path, const char *conten
 
 /* ---- one node ---- */
 
-static int content_hash(struct fs *fs, uint64_t node, uint64_t size, uint64_t *ret_hash)
+/* Each piece gets a line of its own, "PATH/@OFFSET": damage to one hides no other. */
+static void read_pieces(struct rot_tree *tree, struct fs *fs, uint64_t node, uint64_t handle,
+                        uint64_t size, const char *path)
 {
-    uint8_t *data = malloc(READ_SIZE);
-    uint64_t offset = 0, handle = 0, hash = 0;
-    int64_t count = 1;
-    int error = fs_open_file(fs, node, false, &handle);
+    static uint8_t data[PIECE_SIZE];
 
-    while (error == 0 && count > 0) {
-        count = fs_read(fs, node, handle, data, READ_SIZE, offset);
-        if (count < 0)
-            error = (int)count;
-        else if (count > 0)
-            hash = checksum64_seeded(data, (size_t)count, hash);
-        offset += count > 0 ? (uint64_t)count : 0;
+    /* One piece more than there are: what lies behind the end is to be nothing. */
+    for (uint64_t offset = 0; offset <= size; offset += PIECE_SIZE) {
+        int64_t count = fs_read(fs, node, handle, data, PIECE_SIZE, offset);
+        char name[4200], text[64] = "";
+
+        snprintf(name, sizeof name, "%s/@%" PRIu64, path, offset);
+        if (count >= 0)
+            snprintf(text, sizeof text, "%" PRId64 " %" PRIx64, count,
+                     checksum64(data, (size_t)count));
+        add_line(tree, name, text, count < 0 ? (int)count : 0);
+        if (count >= 0 && count < PIECE_SIZE)
+            return;
     }
-    if (error == 0 && offset != size)
-        hash = ~hash; /* an end that is not the size's would be a wrong answer */
-    if (handle != 0)
-        fs_release_file(fs, node, handle);
-    free(data);
-    *ret_hash = hash;
-    return error;
+}
+
+static int read_content(struct rot_tree *tree, struct fs *fs, const struct fs_attribute *attribute,
+                        const char *path)
+{
+    uint64_t handle = 0;
+    int error = fs_open_file(fs, attribute->node, false, &handle);
+
+    if (error < 0)
+        return error;
+    read_pieces(tree, fs, attribute->node, handle, attribute->size_bytes, path);
+    fs_release_file(fs, attribute->node, handle);
+    return 0;
 }
 
 static int xattrs_hash(struct fs *fs, uint64_t node, uint64_t *ret_hash)
@@ -72,14 +82,15 @@ static int xattrs_hash(struct fs *fs, uint64_t node, uint64_t *ret_hash)
     return 0;
 }
 
-static int describe(struct fs *fs, const struct fs_attribute *attribute, char to[512])
+static int describe(struct rot_tree *tree, struct fs *fs, const struct fs_attribute *attribute,
+                    const char *path, char to[512])
 {
     uint64_t content = 0, xattrs = 0;
     struct buffer target = {0};
     int error = 0;
 
     if (S_ISREG(attribute->mode))
-        error = content_hash(fs, attribute->node, attribute->size_bytes, &content);
+        error = read_content(tree, fs, attribute, path);
     if (S_ISLNK(attribute->mode)) {
         error = fs_readlink(fs, attribute->node, &target);
         content = checksum64(target.data, target.size);
@@ -121,6 +132,29 @@ static int take_name(void *context, const struct fs_directory_entry *entry)
     return 0;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Names that a listing did not come to are asked for one by one. */
+static void take_names_of(const struct rot_tree *guide, const char *listing, struct names *names)
+{
+    size_t size = strlen(listing), listed = names->count;
+
+    qsort(names->names, listed, sizeof *names->names, compare_names);
+    for (size_t i = 0; i < guide->count; i++) {
+        const char *name = guide->lines[i].path + size;
+
+        if (strncmp(guide->lines[i].path, listing, size) != 0 || name[0] == '\0' ||
+            name[0] == '@' || strchr(name, '/') != NULL ||
+            bsearch(&name, names->names, listed, sizeof *names->names, compare_names) != NULL)
+            continue;
+        names->names = realloc(names->names, (names->count + 1) * sizeof *names->names);
+        names->names[names->count++] = strdup(name);
+    }
+}
+
 static void walk(struct rot_tree *tree, struct fs *fs, uint64_t node, const char *path,
                  unsigned depth);
 
@@ -137,7 +171,7 @@ static void visit(struct rot_tree *tree, struct fs *fs, uint64_t parent, const c
         add_line(tree, full, "", error);
         return;
     }
-    error = describe(fs, &entry.attribute, text);
+    error = describe(tree, fs, &entry.attribute, full, text);
     add_line(tree, full, error < 0 ? "" : text, error);
     if (S_ISDIR(entry.attribute.mode) && depth < 16)
         walk(tree, fs, entry.attribute.node, full, depth + 1);
@@ -162,6 +196,8 @@ static void walk(struct rot_tree *tree, struct fs *fs, uint64_t node, const char
     }
     snprintf(listing, sizeof listing, "%s/", path);
     add_line(tree, listing, error < 0 ? "" : "listed", error);
+    if (error < 0 && tree->guide != NULL)
+        take_names_of(tree->guide, listing, &names);
     for (size_t i = 0; i < names.count; i++) {
         visit(tree, fs, node, path, names.names[i], depth);
         free(names.names[i]);
@@ -174,9 +210,9 @@ static int compare_lines(const void *a, const void *b)
     return strcmp(((const struct rot_line *)a)->path, ((const struct rot_line *)b)->path);
 }
 
-void rot_tree_read(struct rot_tree *tree, struct fs *fs)
+void rot_tree_read(struct rot_tree *tree, struct fs *fs, const struct rot_tree *guide)
 {
-    *tree = (struct rot_tree){0};
+    *tree = (struct rot_tree){.guide = guide};
     walk(tree, fs, FS_ROOT, "", 0);
     visit(tree, fs, FS_ROOT, "", ".snapshots", 0);
     qsort(tree->lines, tree->count, sizeof *tree->lines, compare_lines);

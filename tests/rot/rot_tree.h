@@ -17,10 +17,12 @@ struct rot_tree {
     struct rot_line *lines; /* by path */
     size_t count, capacity;
     size_t errors;
+    const struct rot_tree *guide;
 };
 
-/* The live tree and every snapshot, to the last byte and attribute. */
-void rot_tree_read(struct rot_tree *tree, struct fs *fs);
+/* The live tree and every snapshot, to the last byte and attribute. Where a directory cannot be listed,
+ * the names that `guide` (may be NULL) has in it are looked up all the same. */
+void rot_tree_read(struct rot_tree *tree, struct fs *fs, const struct rot_tree *guide);
 void rot_tree_free(struct rot_tree *tree);
 
 /* NULL: `now` says what `before` said, but for errors. Else a path where it lies (static). */
