@@ -103,13 +103,14 @@ bool wal_segment_is_new_name(const char *name)
 static int create(const struct wal_segment_options *options, struct wal_segment *segment,
                   bool *ret_sync_failed)
 {
-    uint8_t *zeros = io_allocate_aligned(FILL_SIZE);
+    size_t fill_size = options->size_bytes < FILL_SIZE ? options->size_bytes : FILL_SIZE;
+    uint8_t *zeros = io_allocate_aligned(fill_size);
     char name[WAL_NAME_SIZE], fresh[WAL_NAME_SIZE + sizeof NEW_SUFFIX];
     int error;
 
     if (zeros == NULL)
         return -ENOMEM;
-    memset(zeros, 0, FILL_SIZE);
+    memset(zeros, 0, fill_size);
     segment->size_bytes = options->size_bytes;
     wal_segment_name(name, segment->number);
     (void)snprintf(fresh, sizeof fresh, "%s" NEW_SUFFIX, name);
