@@ -77,6 +77,7 @@ static void file_free(struct blob_files *files, struct blob_file *file)
         return;
     io_close(files->io, file->file);
     io_close(files->io, atomic_load_explicit(&file->direct, memory_order_relaxed));
+    read_around_free(&file->around);
     free(file);
 }
 

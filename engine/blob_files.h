@@ -11,6 +11,7 @@
 
 #include "engine/base/lock.h"
 #include "engine/blob_reader.h"
+#include "engine/read_around.h"
 
 struct blob_file {
     struct blob_file *next_in_bucket;
@@ -18,6 +19,7 @@ struct blob_file {
     struct chunk_identity identity;
     struct io_file *file;           /* buffered: for small reads, which come with neighbours */
     struct io_file *_Atomic direct; /* for large ones; opened when first needed */
+    struct read_around around;      /* of `file` */
     unsigned users;
     bool is_dropped;
 };

@@ -376,6 +376,18 @@ static int read_runs(struct blob_reader *reader, struct batch_of_reads *batch)
     return error;
 }
 
+static void read_around_runs(struct blob_reader *reader, struct batch_of_reads *batch)
+{
+    for (size_t i = 0; i < batch->run_count; i++) {
+        const struct run *run = &batch->runs[i];
+
+        if (run->file != NULL && !run->is_direct)
+            read_around(&run->file->around, reader->options.around, reader->options.io,
+                        run->file->file, run->start, run->end - run->start,
+                        run->file->identity.file_size_bytes);
+    }
+}
+
 static int deliver_runs(struct blob_reader *reader, struct batch_of_reads *batch)
 {
     for (size_t i = 0; i < batch->run_count; i++) {
@@ -405,6 +417,8 @@ static int batch_run(struct blob_reader *reader, struct batch_of_reads *batch)
         error = read_runs(reader, batch);
     if (error == 0)
         error = deliver_runs(reader, batch);
+    if (error == 0)
+        read_around_runs(reader, batch);
     for (size_t i = 0; i < batch->run_count; i++) {
         if (batch->runs[i].file != NULL)
             blob_files_release(&reader->files, batch->runs[i].file);

@@ -16,6 +16,7 @@
 #include "engine/blob_writer.h"
 #include "engine/block_cache.h"
 #include "engine/chunk_format.h"
+#include "engine/read_around.h"
 
 struct blob_reader;
 
@@ -34,6 +35,7 @@ struct blob_reader_options {
     const uint8_t *store_uuid;  /* the key space of the cache */
     struct blob_writer *writer; /* asked first, for chunks still open; may be NULL */
     struct block_cache *cache;  /* decoded compressed frames that were read in part; may be NULL */
+    struct read_around_budget *around; /* what is fetched around small reads; NULL: nothing */
     uint32_t descriptors_max;
     blob_resolve *resolve;
     void *context;

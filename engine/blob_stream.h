@@ -58,6 +58,7 @@ struct blob_chunk {
     /* Of who has the writing role; once set, `reader` is anybody's. */
     struct io_file *file;         /* direct */
     struct io_file *reader;       /* buffered */
+    struct read_around around;    /* of `reader` */
     struct checksum_stream *hash; /* of the bytes below `written` */
     uint8_t *tail; /* two aligned blocks: the header at first, the last partial block at the end */
 };

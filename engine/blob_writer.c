@@ -48,6 +48,7 @@ void blob_chunk_free(struct blob_writer *writer, struct blob_chunk *chunk)
         return;
     io_close(writer->options.io, chunk->file);
     io_close(writer->options.io, chunk->reader);
+    read_around_free(&chunk->around);
     checksum_stream_free(chunk->hash);
     free(chunk->tail);
     free(chunk);
@@ -446,7 +447,7 @@ int blob_writer_read(struct blob_writer *writer, uint64_t chunk_id, uint64_t pos
                      uint32_t size, void *to)
 {
     struct blob_chunk *chunk;
-    uint64_t buffered_from;
+    uint64_t buffered_from, written;
     uint32_t from_file;
     int error = 0;
 
@@ -472,8 +473,12 @@ int blob_writer_read(struct blob_writer *writer, uint64_t chunk_id, uint64_t pos
         copy_out(chunk, position + from_file, size - from_file, (uint8_t *)to + from_file);
     if (from_file > 0) {
         chunk->references++;
+        written = chunk->written;
         lock_release(&writer->lock);
         error = io_read_exact(writer->options.io, chunk->reader, to, from_file, position);
+        if (error == 0)
+            read_around(&chunk->around, writer->options.around, writer->options.io, chunk->reader,
+                        position, from_file, written);
         lock_acquire(&writer->lock);
         blob_chunk_unref_locked(writer, chunk);
     }

@@ -32,6 +32,7 @@
 #include "engine/base/io.h"
 #include "engine/blob_ref.h"
 #include "engine/chunk_format.h"
+#include "engine/read_around.h"
 
 struct blob_writer;
 
@@ -44,6 +45,7 @@ struct blob_writer_options {
     int compression_level;     /* zstd level; 0: none */
     uint64_t sync_ahead_bytes; /* sync without being asked once so much is written; 0: never */
     struct crew *crew;         /* helps to compress; NULL: nobody does. The caller's */
+    struct read_around_budget *around; /* what is fetched around small reads; NULL: nothing */
     /* The next chunk id; called with no lock of the writer held. */
     uint64_t (*allocate_id)(void *context);
     void *context;

@@ -104,6 +104,7 @@ static struct engine *engine_new(const struct engine_options *options)
     engine->options = *options;
     engine->io = options->io;
     engine->path = strdup(options->path);
+    read_around_budget_init_default(&engine->read_around);
     engine->pins.next = engine->pins.previous = &engine->pins;
     engine->epoch = 1;
     engine->fills_tail = &engine->fills;

@@ -147,6 +147,7 @@ struct engine {
     struct store *store;
     struct manifest *manifest;
     struct block_cache *cache;
+    struct read_around_budget read_around;
     struct version_source source;
     struct blob_writer *blob_writer;
     struct blob_reader *blob_reader;

@@ -51,6 +51,7 @@ static struct blob_reader_options blob_reader_options_of(struct engine *engine)
         .chunk_directory = engine->store->chunks,
         .store_uuid = engine->store->format.uuid,
         .cache = engine->cache,
+        .around = &engine->read_around,
         .descriptors_max = engine->options.descriptors_max,
         .resolve = catalogue_resolve,
         .context = engine,
@@ -76,6 +77,7 @@ static int open_parts(struct recovery *recovery)
         .sync_ahead_bytes = engine->options.blob_sync_ahead_bytes,
         .compression_level = engine->store->format.compression_level,
         .crew = engine->crew,
+        .around = &engine->read_around,
         .allocate_id = engine_allocate_chunk_id,
         .context = engine,
     };

@@ -68,11 +68,12 @@ static const struct field engine_fields[] = {
 };
 
 static const struct field io_fields[] = {
-    FIELD(io_statistics, reads),     FIELD(io_statistics, read_bytes),
-    FIELD(io_statistics, writes),    FIELD(io_statistics, write_bytes),
-    FIELD(io_statistics, syncs),     FIELD(io_statistics, opens),
-    FIELD(io_statistics, links),     FIELD(io_statistics, errors),
-    FIELD(io_statistics, shortages), FIELD(io_statistics, corruptions),
+    FIELD(io_statistics, reads),      FIELD(io_statistics, read_bytes),
+    FIELD(io_statistics, prefetches), FIELD(io_statistics, prefetch_bytes),
+    FIELD(io_statistics, writes),     FIELD(io_statistics, write_bytes),
+    FIELD(io_statistics, syncs),      FIELD(io_statistics, opens),
+    FIELD(io_statistics, links),      FIELD(io_statistics, errors),
+    FIELD(io_statistics, shortages),  FIELD(io_statistics, corruptions),
 };
 
 static const struct field fs_fields[] = {

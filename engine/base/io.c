@@ -384,6 +384,16 @@ int64_t io_read(struct io *io, struct io_file *file, void *data, size_t size, ui
     return read_counted(&transfer, transfer_run(&transfer));
 }
 
+void io_prefetch(struct io *io, struct io_file *file, uint64_t offset, uint64_t size)
+{
+    if (io->ops->prefetch == NULL)
+        return;
+    blocking_enter();
+    io->ops->prefetch(io, file, offset, size);
+    count(&io->counters.prefetches, 1);
+    count(&io->counters.prefetch_bytes, size);
+}
+
 int io_read_exact(struct io *io, struct io_file *file, void *data, size_t size, uint64_t offset)
 {
     int64_t result = io_read(io, file, data, size, offset);
@@ -618,6 +628,8 @@ void io_get_statistics(const struct io *io, struct io_statistics *ret_statistics
     *ret_statistics = (struct io_statistics){
         .reads = __atomic_load_n(&from->reads, __ATOMIC_RELAXED),
         .read_bytes = __atomic_load_n(&from->read_bytes, __ATOMIC_RELAXED),
+        .prefetches = __atomic_load_n(&from->prefetches, __ATOMIC_RELAXED),
+        .prefetch_bytes = __atomic_load_n(&from->prefetch_bytes, __ATOMIC_RELAXED),
         .writes = __atomic_load_n(&from->writes, __ATOMIC_RELAXED),
         .write_bytes = __atomic_load_n(&from->write_bytes, __ATOMIC_RELAXED),
         .syncs = __atomic_load_n(&from->syncs, __ATOMIC_RELAXED),

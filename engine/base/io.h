@@ -75,6 +75,8 @@ struct io_ops {
     /* What is in memory already, without waiting: the count, or -EAGAIN. NULL: it cannot tell. */
     int64_t (*read_cached)(struct io *io, struct io_file *file, void *data, size_t size,
                            uint64_t offset);
+    /* Begin to read a range of a buffered file into memory, and do not wait. NULL: it cannot. */
+    void (*prefetch)(struct io *io, struct io_file *file, uint64_t offset, uint64_t size);
     int (*sync)(struct io *io, struct io_file *file, bool data_only);
     int (*sync_filesystem)(struct io *io, struct io_file *file);
     int (*truncate)(struct io *io, struct io_file *file, uint64_t size);
@@ -101,8 +103,8 @@ struct io_ops {
  * those of them for lack of space, memory or descriptors, `corruptions` what io_note_corruption() was
  * told. */
 struct io_statistics {
-    uint64_t reads, read_bytes, writes, write_bytes, syncs, opens, links, errors, shortages,
-        corruptions;
+    uint64_t reads, read_bytes, prefetches, prefetch_bytes, writes, write_bytes, syncs, opens, links,
+        errors, shortages, corruptions;
 };
 
 /* A backend's own struct begins with this; it sets `ops` and zeroes the rest. */
@@ -140,6 +142,9 @@ int io_read_exact(struct io *io, struct io_file *file, void *data, size_t size, 
 
 /* Read many at once; every read's result is set; returns 0 or the first error. */
 int io_read_batch(struct io *io, struct io_read *reads, size_t count);
+
+/* What is wanted soon: a hint, which may come to nothing. Of a buffered file. May wait a little. */
+void io_prefetch(struct io *io, struct io_file *file, uint64_t offset, uint64_t size);
 
 /* Write all of it. 0 or an error, after which any part may have been written. (Continuing a direct
  * write that stopped inside a block writes that block again from its start.) */

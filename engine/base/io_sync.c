@@ -209,6 +209,12 @@ static int64_t sync_read_cached(struct io *io, struct io_file *file, void *data,
     return count < 0 ? -errno : count;
 }
 
+static void sync_prefetch(struct io *io, struct io_file *file, uint64_t offset, uint64_t size)
+{
+    (void)io;
+    (void)posix_fadvise(file->descriptor, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
 static int64_t sync_write(struct io *io, struct io_file *file, const void *data, size_t size,
                           uint64_t offset)
 {
@@ -403,6 +409,7 @@ const struct io_ops io_sync_ops = {
     .write = sync_write,
     .read_batch = sync_read_batch,
     .read_cached = sync_read_cached,
+    .prefetch = sync_prefetch,
     .sync = sync_sync,
     .sync_filesystem = sync_sync_filesystem,
     .truncate = sync_truncate,

@@ -312,6 +312,74 @@ static void r29_unsynced_writes_are_in_the_checkpoint(void **state)
     expect(fixture->engine, 5, "later");
 }
 
+/* ---- read-around ---- */
+
+#define AROUND_FRAME  (128 * 1024)
+#define AROUND_FRAMES 24
+
+static void read_parts(struct engine *engine, const struct blob_ref *refs)
+{
+    struct engine_view *view = engine_view_acquire(engine);
+    uint8_t *frame = malloc(AROUND_FRAME), part[4096];
+
+    assert_non_null(frame);
+    for (uint32_t at = 0; at < 4; at++) {
+        for (uint64_t i = 0; i < AROUND_FRAMES; i++) {
+            struct blob_ref ref = refs[i];
+            struct engine_blob_read read = {&ref, part};
+            uint64_t random = i;
+
+            for (size_t k = 0; k < AROUND_FRAME; k++)
+                frame[k] = (uint8_t)seed_next(&random);
+            blob_ref_slice(&ref, at * 30000, sizeof part);
+            assert_int_equal(engine_blob_read(view, &read, 1), 0);
+            assert_memory_equal(part, frame + (size_t)at * 30000, sizeof part);
+        }
+    }
+    free(frame);
+    engine_view_release(view);
+}
+
+static uint64_t prefetches(struct engine *engine)
+{
+    struct engine_statistics statistics;
+
+    engine_get_statistics(engine, &statistics);
+    return statistics.io.prefetches;
+}
+
+/* Of chunks that are still open, and of sealed ones. */
+static void small_reads_all_over_a_chunk_fetch_what_is_around_them(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    uint8_t *frame = malloc(AROUND_FRAME), key[8];
+    struct blob_ref refs[AROUND_FRAMES];
+    struct batch batch = {0};
+    uint64_t before;
+
+    assert_non_null(frame);
+    for (uint64_t i = 0; i < AROUND_FRAMES; i++) {
+        uint64_t random = i;
+
+        for (size_t k = 0; k < AROUND_FRAME; k++)
+            frame[k] = (uint8_t)seed_next(&random);
+        assert_int_equal(engine_blob_append(fixture->engine, frame, AROUND_FRAME, &refs[i]), 0);
+        batch_put_reference(&batch, engine_fixture_key(key, i), &refs[i]);
+    }
+    assert_int_equal(engine_write(fixture->engine, &batch, NULL), 0);
+    assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), 0);
+    before = prefetches(fixture->engine);
+    read_parts(fixture->engine, refs);
+    assert_in_range(prefetches(fixture->engine) - before, 1, AROUND_FRAMES + 1);
+    engine_fixture_close(fixture);
+    engine_fixture_open(fixture);
+    before = prefetches(fixture->engine);
+    read_parts(fixture->engine, refs);
+    assert_in_range(prefetches(fixture->engine) - before, 1, AROUND_FRAMES + 1);
+    batch_free(&batch);
+    free(frame);
+}
+
 /* Who writes next need not make it. */
 static void after_a_checkpoint_the_next_segment_of_the_log_is_made_ahead(void **state)
 {
@@ -623,6 +691,7 @@ int main(void)
         TEST(what_was_synced_survives_a_crash),
         TEST(a_checkpoint_acknowledged_before_a_crash_is_complete),
         TEST(r29_unsynced_writes_are_in_the_checkpoint),
+        TEST(small_reads_all_over_a_chunk_fetch_what_is_around_them),
         TEST(after_a_checkpoint_the_next_segment_of_the_log_is_made_ahead),
         TEST(r59_deleting_everything_live_leaves_checkpoints_alone),
         TEST(what_is_frozen_shows_what_is_there_and_changes_nothing),
