@@ -317,6 +317,12 @@ static void r29_unsynced_writes_are_in_the_checkpoint(void **state)
 #define AROUND_FRAME  (128 * 1024)
 #define AROUND_FRAMES 24
 
+static void fill_around_frame(uint8_t *frame, uint64_t number)
+{
+    for (size_t i = 0; i < AROUND_FRAME; i++)
+        frame[i] = (uint8_t)seed_next(&number);
+}
+
 static void read_parts(struct engine *engine, const struct blob_ref *refs)
 {
     struct engine_view *view = engine_view_acquire(engine);
@@ -327,10 +333,8 @@ static void read_parts(struct engine *engine, const struct blob_ref *refs)
         for (uint64_t i = 0; i < AROUND_FRAMES; i++) {
             struct blob_ref ref = refs[i];
             struct engine_blob_read read = {&ref, part};
-            uint64_t random = i;
 
-            for (size_t k = 0; k < AROUND_FRAME; k++)
-                frame[k] = (uint8_t)seed_next(&random);
+            fill_around_frame(frame, i);
             blob_ref_slice(&ref, at * 30000, sizeof part);
             assert_int_equal(engine_blob_read(view, &read, 1), 0);
             assert_memory_equal(part, frame + (size_t)at * 30000, sizeof part);
@@ -359,10 +363,7 @@ static void small_reads_all_over_a_chunk_fetch_what_is_around_them(void **state)
 
     assert_non_null(frame);
     for (uint64_t i = 0; i < AROUND_FRAMES; i++) {
-        uint64_t random = i;
-
-        for (size_t k = 0; k < AROUND_FRAME; k++)
-            frame[k] = (uint8_t)seed_next(&random);
+        fill_around_frame(frame, i);
         assert_int_equal(engine_blob_append(fixture->engine, frame, AROUND_FRAME, &refs[i]), 0);
         batch_put_reference(&batch, engine_fixture_key(key, i), &refs[i]);
     }
