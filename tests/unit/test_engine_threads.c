@@ -187,8 +187,8 @@ static void views_and_checkpoints_are_exact_under_eight_writers(void **state)
     }
 }
 
-/* Killed at some moment, or, with `stall_at`, while a write stands still that has not reached the
- * file: who had been acknowledged by then does not need it. */
+/* Killed at some moment. Or, with `stall_at`: one sync takes its time, so that everybody writes
+ * meanwhile and waits, and nothing that comes after it reaches a file. */
 static void crash_body(struct engine_fixture *fixture, int pipe_end, uint64_t stall_at)
 {
     struct shared shared = {.endless = true};
@@ -206,10 +206,14 @@ static void crash_body(struct engine_fixture *fixture, int pipe_end, uint64_t st
         _exit(3);
     shared.engine = fixture->engine;
     if (stall_at > 0)
-        fault_io_stall(fault, FAULT_WRITE, stall_at);
+        fault_io_stall(fault, FAULT_SYNC, stall_at);
     start_writers(&shared, writers, threads);
-    if (stall_at > 0)
+    if (stall_at > 0) {
         fault_io_wait_stalled(fault);
+        usleep(10000);
+        fault_io_stall(fault, FAULT_WRITE, 1);
+        fault_io_clear(fault, FAULT_SYNC);
+    }
     usleep(1000 * (unsigned)(5 + getpid() % 60));
     for (unsigned i = 0; i < WRITERS; i++)
         synced[i] = atomic_load(&shared.synced[i]);
@@ -232,7 +236,7 @@ static void r1_replay_order_is_acknowledgement_order_under_eight_writers(void **
         assert_int_equal(pipe(ends), 0);
         child = fork();
         if (child == 0)
-            crash_body(fixture, ends[1], round % 2 == 0 ? 0 : 11 * round);
+            crash_body(fixture, ends[1], round % 2 == 0 ? 0 : round);
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         assert_int_equal(read(ends[0], synced, sizeof synced), sizeof synced);
@@ -266,14 +270,22 @@ static void *creator_main(void *context)
 static void r55_of_sixteen_creators_of_one_name_one_wins(void **state)
 {
     struct engine_fixture *fixture = *state;
+    struct fault_io *fault = fault_io_new(fixture->io);
     struct creator creators[16];
     pthread_t threads[16];
     int won = 0, lost = 0;
 
+    engine_fixture_close(fixture);
+    fixture->options.io = fault_io_get(fault);
+    engine_fixture_open(fixture);
+    fault_io_stall(fault, FAULT_SYNC, 1); /* whoever is first is not done before the last begins */
     for (unsigned i = 0; i < 16; i++) {
         creators[i] = (struct creator){fixture->engine, 1};
         assert_int_equal(pthread_create(&threads[i], NULL, creator_main, &creators[i]), 0);
     }
+    fault_io_wait_stalled(fault);
+    usleep(20000);
+    fault_io_clear(fault, FAULT_SYNC);
     for (unsigned i = 0; i < 16; i++) {
         pthread_join(threads[i], NULL);
         won += creators[i].result == 0;
@@ -281,6 +293,10 @@ static void r55_of_sixteen_creators_of_one_name_one_wins(void **state)
     }
     assert_int_equal(won, 1);
     assert_int_equal(lost, 15);
+    engine_fixture_close(fixture);
+    fault_io_free(fault);
+    fixture->options.io = fixture->io;
+    engine_fixture_open(fixture);
 }
 
 int main(void)

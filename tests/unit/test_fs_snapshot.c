@@ -4,9 +4,11 @@
  */
 #include <pthread.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include "engine/base/error.h"
 #include "snapshot/snapshot_internal.h"
+#include "tests/lib/fault_io.h"
 #include "tests/lib/fs_fixture.h"
 
 struct names {
@@ -708,20 +710,33 @@ static void *create_same(void *context)
 
 static void r55_of_sixteen_creators_of_one_name_one_wins(void **state)
 {
+    struct fs_fixture *fixture = *state;
+    struct fault_io *fault = fault_io_new(fixture->io);
     struct creator creators[16];
     pthread_t threads[16];
     int won = 0;
 
+    fs_fixture_close(fixture);
+    fixture->engine_options.io = fault_io_get(fault);
+    fs_fixture_open(fixture);
+    fault_io_stall(fault, FAULT_SYNC, 1); /* whoever is first is not done before the last begins */
     for (int i = 0; i < 16; i++) {
-        creators[i] = (struct creator){.fixture = *state};
+        creators[i] = (struct creator){.fixture = fixture};
         assert_int_equal(pthread_create(&threads[i], NULL, create_same, &creators[i]), 0);
     }
+    fault_io_wait_stalled(fault);
+    usleep(20000);
+    fault_io_clear(fault, FAULT_SYNC);
     for (int i = 0; i < 16; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_true(creators[i].result == 0 || error_errno(creators[i].result) == -EEXIST);
         won += creators[i].result == 0;
     }
     assert_int_equal(won, 1);
+    fs_fixture_close(fixture);
+    fault_io_free(fault);
+    fixture->engine_options.io = fixture->io;
+    fs_fixture_open(fixture);
 }
 
 static void r29_what_was_acknowledged_is_in_the_snapshot(void **state)
