@@ -361,7 +361,7 @@ static void r23_killed_between_any_two_calls_every_batch_is_applied_once(void **
     disk_model_set_base(disk, "");
     assert_true(kills->count > 50);
     for (size_t i = 0; i < kills->count; i++) {
-        if (i % 10 == 9)
+        if (i % 20 == 19)
             check_kills_of_recovery(&options, other, other_store, &kills->list[i]);
         check_kill(&options, other, other_store, &kills->list[i]);
         disk_model_free(kills->list[i].disk);
