@@ -571,20 +571,33 @@ static int put_in_place(struct rebuild *rebuild)
 
 /* ---- the whole ---- */
 
+/* 1: it is a live store for certain, and its manifest's directory is gone; 0: not; or an error. */
+static int lacks_manifest(struct io *io, struct io_file *root)
+{
+    static const char *const others[] = {"LOCK", "FORMAT", "wal"};
+    struct stat status;
+    int error = io_stat_at(io, root, "manifest", &status);
+
+    if (error != -ENOENT)
+        return error;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        error = io_stat_at(io, root, others[i], &status);
+        if (error < 0)
+            return error == -ENOENT ? 0 : error;
+    }
+    return 1;
+}
+
 /* store_open() wants every directory; one that is gone was empty of anything but the manifest. */
 static int open_store(struct rebuild *rebuild, const char *path)
 {
     struct io_file *root;
-    struct stat status;
     int error = io_open_root(rebuild->io, path, &root);
 
     if (error < 0)
         return error;
-    /* Only of what is a live store for certain. */
-    if (io_stat_at(rebuild->io, root, "LOCK", &status) == 0 &&
-        io_stat_at(rebuild->io, root, "FORMAT", &status) == 0 &&
-        io_stat_at(rebuild->io, root, "wal", &status) == 0 &&
-        io_stat_at(rebuild->io, root, "manifest", &status) == -ENOENT) {
+    error = lacks_manifest(rebuild->io, root);
+    if (error > 0) {
         error = io_mkdir(rebuild->io, root, "manifest", 0700);
         if (error == 0)
             error = io_sync(rebuild->io, root, false);
@@ -651,18 +664,16 @@ int engine_rebuild(struct io *io, const char *path, struct engine_rebuild_result
 
 /* ---- is it needed? ---- */
 
-static bool manifest_is_gone(struct io *io, const char *path)
+static int manifest_is_gone(struct io *io, const char *path)
 {
     struct io_file *root;
-    struct stat status;
-    bool gone;
+    int result = io_open_root(io, path, &root);
 
-    if (io_open_root(io, path, &root) < 0)
-        return false;
-    gone = io_stat_at(io, root, "manifest", &status) == -ENOENT &&
-           io_stat_at(io, root, "LOCK", &status) == 0 && io_stat_at(io, root, "wal", &status) == 0;
+    if (result < 0)
+        return result;
+    result = lacks_manifest(io, root);
     io_close(io, root);
-    return gone;
+    return result;
 }
 
 static int load_and_drop(const char *path)
@@ -686,12 +697,14 @@ int engine_manifest_check(struct io *io, const char *path, int *ret_damage)
 {
     struct store *store;
     char manifest_path[4096];
-    int damage, error = store_open(io, path, false, &store);
+    int damage, gone = 0, error = store_open(io, path, false, &store);
 
-    if (error == ERROR_CORRUPT && manifest_is_gone(io, path)) {
+    if (error == ERROR_CORRUPT)
+        gone = manifest_is_gone(io, path);
+    if (gone > 0)
         *ret_damage = ERROR_TRUNCATED;
-        return 0;
-    }
+    if (gone != 0)
+        return gone < 0 ? gone : 0;
     if (error < 0)
         return error;
     if (store->kind == STORE_CHECKPOINT) {

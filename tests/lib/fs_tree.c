@@ -4,6 +4,7 @@
  */
 #include "tests/lib/fs_tree.h"
 
+#include <linux/limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,7 @@ static int add_content(struct fs_tree *tree, uint64_t node)
 
 static int add_xattrs(struct fs_tree *tree, uint64_t node)
 {
-    char names[XATTR_SIZE], value[XATTR_SIZE];
+    char names[XATTR_SIZE], value[XATTR_SIZE_MAX];
     int64_t size = fs_listxattr(tree->fs, node, true, names, sizeof names);
 
     for (int64_t at = 0; at < size; at += (int64_t)strlen(names + at) + 1) {

@@ -34,6 +34,12 @@ static void set_options(const struct life *life, struct engine_options *engine,
     engine->blob_buffers = 4;
     engine->block_cache_bytes = 256 * 1024;
     engine->sync_window_ms = 20;
+    if (life->is_large) {
+        engine->memtable_bytes = 16 << 20;
+        engine->wal_segment_bytes = 16 << 20;
+        engine->table_bytes = 8 << 20;
+        engine->level_base_bytes = 16 << 20;
+    }
     fs_options_default(fs);
     fs->owner_uid = 0;
     fs->atime = FS_ATIME_NONE;
@@ -47,7 +53,7 @@ int life_open(struct life *life, const char *path)
     int error;
 
     life->path = path;
-    error = io_open_backend(IO_BACKEND_SYNC, &life->io);
+    error = io_open_backend(life->is_large ? IO_BACKEND_URING : IO_BACKEND_SYNC, &life->io);
     if (error < 0)
         return error;
     set_options(life, &engine_options, &fs_options);
@@ -78,16 +84,26 @@ int life_close(struct life *life)
     return error;
 }
 
-void life_begin(struct life *life, const char *path)
+static void begin(struct life *life, const char *path, bool is_large)
 {
     const struct store_format format = {.chunk_size_bytes = 1 << 20, .compression_level = 1};
     struct io *io;
 
-    *life = (struct life){.path = path};
+    *life = (struct life){.path = path, .is_large = is_large};
     sweep_require(io_open_backend(IO_BACKEND_SYNC, &io) == 0, "no backend");
     sweep_require(store_create(io, path, &format) == 0, "the store cannot be made");
     io_close_backend(io);
     sweep_require(life_open(life, path) == 0, "the store cannot be opened");
+}
+
+void life_begin(struct life *life, const char *path)
+{
+    begin(life, path, false);
+}
+
+void life_begin_large(struct life *life, const char *path)
+{
+    begin(life, path, true);
 }
 
 /* ---- looking ---- */
@@ -328,7 +344,7 @@ static void check_works(struct life *now)
 
 void life_check(const struct life *life)
 {
-    struct life now = {.path = NULL};
+    struct life now = {.is_large = life->is_large};
     uint64_t digest;
     int error;
 

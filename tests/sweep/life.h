@@ -13,7 +13,7 @@
 
 #include "fuse/fs.h"
 
-#define LIFE_STATES_MAX    256
+#define LIFE_STATES_MAX    512
 #define LIFE_SNAPSHOTS_MAX 16
 #define LIFE_HELD_MAX      1024
 
@@ -36,6 +36,7 @@ struct life {
     size_t snapshot_count;
     uint64_t held[LIFE_HELD_MAX]; /* looked up by the present step */
     size_t held_count;
+    bool is_large; /* large memtables and tables, and io_uring */
 };
 
 struct life_step {
@@ -46,6 +47,7 @@ struct life_step {
 
 /* Make a store and open it; nothing fails. */
 void life_begin(struct life *life, const char *path);
+void life_begin_large(struct life *life, const char *path);
 /* Open; an error leaves everything closed. */
 int life_open(struct life *life, const char *path);
 /* Errors of closing are the caller's to judge. */

@@ -24,6 +24,7 @@ static struct shared *shared;
 static struct sweep_site *sites[PLAN_SITES_MAX];
 static size_t site_count;
 static _Thread_local unsigned quiet;
+static atomic_bool links_refused;
 
 /* ---- places ---- */
 
@@ -160,6 +161,16 @@ void plan_quiet_begin(void)
 void plan_quiet_end(void)
 {
     quiet--;
+}
+
+void plan_refuse_links(void)
+{
+    links_refused = true;
+}
+
+bool sweep_refuses_links(void)
+{
+    return links_refused;
 }
 
 static bool is_strike(const struct plan_strike *strike, unsigned site, uint64_t hit)

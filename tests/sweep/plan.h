@@ -73,5 +73,7 @@ const struct plan *plan_present(void);
 /* What this thread calls meanwhile neither counts nor fails. Nests. */
 void plan_quiet_begin(void);
 void plan_quiet_end(void);
+/* From now on the file system makes no hard links, in this process. */
+void plan_refuse_links(void);
 
 #endif

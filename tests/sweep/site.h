@@ -27,4 +27,7 @@ struct sweep_site {
  * thread. */
 int sweep_strike(const struct sweep_site *site, bool creates);
 
+/* Does the file system refuse hard links (plan_refuse_links())? */
+bool sweep_refuses_links(void);
+
 #endif

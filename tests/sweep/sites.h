@@ -75,7 +75,6 @@
 #define io_unlink(...)          SWEEP_DISK(SWEEP_OTHER, io_unlink, __VA_ARGS__)
 #define io_rmdir(...)           SWEEP_DISK(SWEEP_OTHER, io_rmdir, __VA_ARGS__)
 #define io_rename(...)          SWEEP_DISK(SWEEP_GROW, io_rename, __VA_ARGS__)
-#define io_link(...)            SWEEP_DISK(SWEEP_GROW, io_link, __VA_ARGS__)
 #define io_list(...)            SWEEP_DISK(SWEEP_OTHER, io_list, __VA_ARGS__)
 #define io_lock(...)            SWEEP_DISK(SWEEP_OTHER, io_lock, __VA_ARGS__)
 #define io_clone(...)           SWEEP_DISK(SWEEP_GROW, io_clone, __VA_ARGS__)
@@ -85,6 +84,13 @@
         int error_ = SWEEP_FAILS_IF(SWEEP_OPEN, "io_open", ((flags_)&IO_OPEN_CREATE) != 0);        \
                                                                                                    \
         error_ != 0 ? error_ : io_open(io_, directory_, name_, flags_, mode_, file_);              \
+    })
+/* Across file systems, or too many of them: no failure, there is another way. */
+#define io_link(...)                                                                               \
+    __extension__({                                                                                \
+        int error_ = SWEEP_FAILS(SWEEP_GROW, "io_link");                                           \
+                                                                                                   \
+        error_ != 0 ? error_ : sweep_refuses_links() ? -EXDEV : io_link(__VA_ARGS__);              \
     })
 /* Each read of the batch gets the error. */
 #define io_read_batch(io_, reads_, count_)                                                         \

@@ -17,10 +17,16 @@ struct sweep_scenario {
     void (*prepare)(const char *directory); /* an empty one; may be NULL */
     /* `cut`: in the end the power goes, or the store is closed. */
     void (*run)(const char *directory, bool cut);
+    /* There to reach a few places more, and slow: what failed in an earlier scenario passes here. */
+    bool is_rest;
+    /* ... but for these, which lead to places that only follow a failure: TEXT|TEXT; may be NULL. */
+    const char *also;
+    bool is_slow; /* no part of a sample, unless it is asked for */
 };
 
 extern const struct sweep_scenario sweep_fs, sweep_start, sweep_make, sweep_look, sweep_clone,
-    sweep_repair, sweep_rebuild;
+    sweep_repair, sweep_rebuild, sweep_remake, sweep_replay, sweep_refused, sweep_back, sweep_move,
+    sweep_large, sweep_many, sweep_damaged, sweep_changes;
 
 noreturn void sweep_wrong(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -14,112 +14,34 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fuse/fs_diff.h"
 #include "snapshot/retention.h"
 #include "tests/lib/test_directory.h"
 #include "tests/sweep/life.h"
 #include "tests/sweep/plan.h"
+#include "tests/sweep/steps.h"
 #include "tests/sweep/sweep.h"
 
 #define LARGE 400000
-
-/* ---- short ways ---- */
-
-static int give_back(struct life *life, int error, const struct fs_entry *entry)
-{
-    if (error == 0)
-        fs_forget(life->fs, entry->attribute.node, 1);
-    life_note(life);
-    return error;
-}
-
-static int make(struct life *life, uint64_t parent, const char *name, mode_t mode)
-{
-    struct fs_entry entry;
-
-    if (S_ISDIR(mode))
-        return give_back(life, fs_mkdir(life->fs, parent, name, mode, &life_root, &entry), &entry);
-    return give_back(life, fs_mknod(life->fs, parent, name, mode, 0, &life_root, &entry), &entry);
-}
-
-/* What was written is what is read: whatever else fails. */
-static void expect_bytes(struct life *life, uint64_t node, const uint8_t *data, size_t size,
-                         uint64_t offset)
-{
-    uint8_t *found = malloc(size);
-    int64_t count;
-
-    plan_quiet_begin();
-    count = fs_read(life->fs, node, 0, found, size, offset);
-    sweep_require(count == (int64_t)size && memcmp(data, found, size) == 0,
-                  "what was written is not there");
-    plan_quiet_end();
-    free(found);
-}
-
-static int write_to(struct life *life, const char *path, size_t size, uint64_t offset,
-                    unsigned number)
-{
-    uint8_t *data = malloc(size);
-    uint64_t node;
-    int64_t result = life_find(life, path, &node);
-
-    life_fill(data, size, number);
-    if (result == 0)
-        result = fs_write(life->fs, node, data, size, offset, false, false);
-    if (result == (int64_t)size)
-        expect_bytes(life, node, data, size, offset);
-    else
-        sweep_require(result < 0, "a short write");
-    life_note(life);
-    free(data);
-    return result < 0 ? (int)result : 0;
-}
-
-/* Right, or an error. */
-static int read_from(struct life *life, const char *path, size_t size, uint64_t offset)
-{
-    uint8_t *data = malloc(size), *expected = malloc(size);
-    uint64_t node, handle;
-    int64_t count, wanted;
-    int error = life_find(life, path, &node);
-
-    if (error == 0)
-        error = fs_open_file(life->fs, node, false, &handle);
-    if (error == 0) {
-        count = fs_read(life->fs, node, handle, data, size, offset);
-        plan_quiet_begin();
-        wanted = fs_read(life->fs, node, handle, expected, size, offset);
-        plan_quiet_end();
-        sweep_require(count < 0 || (count == wanted && memcmp(data, expected, (size_t)count) == 0),
-                      "other bytes are read");
-        error = count < 0 ? (int)count : 0;
-        fs_release_file(life->fs, node, handle);
-    }
-    free(expected);
-    free(data);
-    return error;
-}
 
 /* ---- names ---- */
 
 static int make_directories(struct life *life)
 {
-    int error = make(life, FS_ROOT, "d", S_IFDIR | 0755);
+    int error = steps_make(life, FS_ROOT, "d", S_IFDIR | 0755);
     uint64_t node;
 
     if (error == 0)
         error = life_find(life, "d", &node);
-    return error == 0 ? make(life, node, "inner", S_IFDIR | 0700) : error;
+    return error == 0 ? steps_make(life, node, "inner", S_IFDIR | 0700) : error;
 }
 
 static int make_files(struct life *life)
 {
-    int error = make(life, FS_ROOT, "a", S_IFREG | 0644);
+    int error = steps_make(life, FS_ROOT, "a", S_IFREG | 0644);
 
     if (error == 0)
-        error = make(life, FS_ROOT, "b", S_IFREG | 0600);
-    return error == 0 ? make(life, FS_ROOT, "fifo", S_IFIFO | 0600) : error;
+        error = steps_make(life, FS_ROOT, "b", S_IFREG | 0600);
+    return error == 0 ? steps_make(life, FS_ROOT, "fifo", S_IFIFO | 0600) : error;
 }
 
 static int make_many(struct life *life)
@@ -131,7 +53,7 @@ static int make_many(struct life *life)
     for (int i = 0; error == 0 && i < 25; i++) {
         memset(name, 'n', sizeof name);
         snprintf(name + 200, 20, "%d", i);
-        error = make(life, node, name, S_IFREG | 0644);
+        error = steps_make(life, node, name, S_IFREG | 0644);
     }
     return error;
 }
@@ -147,7 +69,7 @@ static int make_symlink(struct life *life)
     memset(text, 't', sizeof text - 1);
     text[sizeof text - 1] = '\0';
     error = fs_symlink(life->fs, FS_ROOT, "symlink", text, &life_root, &entry);
-    if (give_back(life, error, &entry) < 0)
+    if (steps_give_back(life, error, &entry) < 0)
         return error;
     error = life_find(life, "symlink", &node);
     if (error == 0)
@@ -167,7 +89,8 @@ static int make_link(struct life *life)
 
     if (error < 0)
         return error;
-    return give_back(life, fs_link(life->fs, node, FS_ROOT, "a-again", &life_root, &entry), &entry);
+    return steps_give_back(life, fs_link(life->fs, node, FS_ROOT, "a-again", &life_root, &entry),
+                           &entry);
 }
 
 static int make_tmpfile(struct life *life)
@@ -177,7 +100,7 @@ static int make_tmpfile(struct life *life)
 
     if (error < 0)
         return error;
-    error = give_back(
+    error = steps_give_back(
         life, fs_link(life->fs, entry.attribute.node, FS_ROOT, "named", &life_root, &linked),
         &linked);
     fs_forget(life->fs, entry.attribute.node, 1);
@@ -244,17 +167,17 @@ static int unlink_held(struct life *life)
 
 static int write_small(struct life *life)
 {
-    return write_to(life, "a", 700, 0, 1);
+    return steps_write_to(life, "a", 700, 0, 1);
 }
 
 static int write_large(struct life *life)
 {
-    return write_to(life, "b", LARGE, 0, 2);
+    return steps_write_to(life, "b", LARGE, 0, 2);
 }
 
 static int write_inside(struct life *life)
 {
-    return write_to(life, "b", 90001, 33333, 3);
+    return steps_write_to(life, "b", 90001, 33333, 3);
 }
 
 /* Single small pieces, whose records are many. */
@@ -263,17 +186,17 @@ static int write_pieces(struct life *life)
     int error = 0;
 
     for (unsigned i = 0; error == 0 && i < 40; i++)
-        error = write_to(life, "a", 900, 5000 * (uint64_t)i, 10 + i);
+        error = steps_write_to(life, "a", 900, 5000 * (uint64_t)i, 10 + i);
     return error;
 }
 
 static int read_all(struct life *life)
 {
-    int error = read_from(life, "d/b", LARGE, 0);
+    int error = steps_read_from(life, "d/b", LARGE, 0);
 
     if (error == 0)
-        error = read_from(life, "a", LARGE, 0);
-    return error == 0 ? read_from(life, "old/large", 250000, 0) : error;
+        error = steps_read_from(life, "a", LARGE, 0);
+    return error == 0 ? steps_read_from(life, "old/large", 250000, 0) : error;
 }
 
 static int truncate_to(struct life *life, const char *path, uint64_t size)
@@ -324,36 +247,19 @@ static int seek(struct life *life)
     return result < 0 ? (int)result : 0;
 }
 
-static int copy(struct life *life, const char *from, const char *to, uint64_t offset,
-                uint64_t length)
-{
-    uint64_t from_node, to_node, handle;
-    int64_t result = life_find(life, from, &from_node);
-
-    if (result == 0)
-        result = life_find(life, to, &to_node);
-    if (result == 0)
-        result = fs_open_file(life->fs, from_node, false, &handle);
-    if (result < 0)
-        return (int)result;
-    result = fs_copy_range(life->fs, from_node, handle, offset, to_node, 0, length);
-    fs_release_file(life->fs, from_node, handle);
-    return result < 0 ? (int)result : 0;
-}
-
 static int copy_shared(struct life *life)
 {
-    return copy(life, "old/large", "a", 4096, 131072);
+    return steps_copy(life, "old/large", "a", 4096, 131072);
 }
 
 static int copy_bytes(struct life *life)
 {
-    return copy(life, "old/large", "a", 777, 5000);
+    return steps_copy(life, "old/large", "a", 777, 5000);
 }
 
 static int copy_back(struct life *life)
 {
-    return copy(life, ".snapshots/one/large", "fifo", 0, 300000);
+    return steps_copy(life, ".snapshots/one/large", "fifo", 0, 300000);
 }
 
 /* ---- attributes ---- */
@@ -409,7 +315,7 @@ static int set_acl(struct life *life)
     if (error == 0)
         error =
             fs_setxattr(life->fs, node, "system.posix_acl_default", acl, sizeof acl, 0, &life_root);
-    return error == 0 ? make(life, node, "inherits", S_IFREG | 0666) : error;
+    return error == 0 ? steps_make(life, node, "inherits", S_IFREG | 0666) : error;
 }
 
 /* Nothing that the digest shows, but batches of their own. */
@@ -418,7 +324,7 @@ static int read_with_times(struct life *life)
     int error;
 
     fs_set_atime(life->fs, FS_ATIME_STRICT);
-    error = read_from(life, "old/small-7", 1000, 0);
+    error = steps_read_from(life, "old/small-7", 1000, 0);
     if (error == 0)
         error = fs_sync(life->fs);
     fs_set_atime(life->fs, FS_ATIME_NONE);
@@ -499,7 +405,7 @@ static int compact(struct life *life)
 static int refuse_changes(struct life *life)
 {
     int error = fs_set_read_only(life->fs, true);
-    int result = make(life, FS_ROOT, "refused", S_IFREG | 0600);
+    int result = steps_make(life, FS_ROOT, "refused", S_IFREG | 0600);
 
     sweep_require(error < 0 || result < 0, "a change is taken while they are refused");
     result = fs_set_read_only(life->fs, false);
@@ -508,49 +414,14 @@ static int refuse_changes(struct life *life)
 
 /* ---- snapshots ---- */
 
-/* Until no snapshot waits for its directory. Who waits for one waits as long as a shortage lasts; here
- * nobody ends it, so that after a while it is the answer. */
-static int wait_for_directories(struct life *life)
-{
-    const struct timespec pause = {.tv_nsec = 5000000};
-    const struct plan *plan = plan_present();
-    struct engine_statistics statistics;
-    int patience = 20;
-
-    for (;;) {
-        engine_get_statistics(life->engine, &statistics);
-        if (statistics.checkpoints_pending == 0 || engine_latch_reason(life->engine, NULL) != 0)
-            return snapshot_wait_all(fs_snapshots(life->fs));
-        if (plan_struck() && plan->for_ever && plan->class_ != PLAN_DISK && patience-- == 0)
-            return plan_error(plan->class_);
-        nanosleep(&pause, NULL);
-    }
-}
-
-static int take_snapshot(struct life *life, const char *name, bool wait)
-{
-    const struct snapshot_tag tags[] = {{"key", "value"}, {"other", "tag"}};
-    struct snapshot *snapshot;
-    int error;
-
-    life_note_snapshot(life, name, LIFE_UNSURE);
-    error = snapshot_create(fs_snapshots(life->fs), slice_of_string(name), tags, 2, &snapshot);
-    if (error < 0)
-        return error;
-    life_note_durable(life);
-    life_note_snapshot(life, name, LIFE_KEPT);
-    snapshot_unref(snapshot);
-    return wait ? wait_for_directories(life) : 0;
-}
-
 static int snapshot_three(struct life *life)
 {
-    return take_snapshot(life, "three", true);
+    return steps_take_snapshot(life, "three", true);
 }
 
 static int snapshot_four(struct life *life)
 {
-    return take_snapshot(life, "four", false);
+    return steps_take_snapshot(life, "four", false);
 }
 
 static int snapshot_by_mkdir(struct life *life)
@@ -561,7 +432,7 @@ static int snapshot_by_mkdir(struct life *life)
     if (error < 0)
         return error;
     life_note_snapshot(life, "five", LIFE_UNSURE);
-    error = make(life, snapshots, "five", S_IFDIR | 0755);
+    error = steps_make(life, snapshots, "five", S_IFDIR | 0755);
     if (error == 0) {
         life_note_durable(life);
         life_note_snapshot(life, "five", LIFE_KEPT);
@@ -569,25 +440,14 @@ static int snapshot_by_mkdir(struct life *life)
     return error;
 }
 
-static int delete_snapshot(struct life *life, const char *name)
-{
-    int error;
-
-    life_note_snapshot(life, name, LIFE_UNSURE);
-    error = fs_snapshot_delete(life->fs, name);
-    if (error == 0)
-        life_note_snapshot(life, name, LIFE_GONE);
-    return error;
-}
-
 static int delete_two(struct life *life)
 {
-    return delete_snapshot(life, "two");
+    return steps_delete_snapshot(life, "two");
 }
 
 static int delete_four(struct life *life)
 {
-    return delete_snapshot(life, "four");
+    return steps_delete_snapshot(life, "four");
 }
 
 static int rename_snapshot(struct life *life)
@@ -637,7 +497,7 @@ static int measure_snapshots(struct life *life)
     struct snapshot *snapshots[2] = {snapshot_find(set, slice_of_string("one")),
                                      snapshot_find(set, slice_of_string("three"))};
     struct engine_usage usage;
-    int error = snapshots[1] != NULL ? wait_for_directories(life) : -ENOENT;
+    int error = snapshots[1] != NULL ? steps_wait_for_directories(life) : -ENOENT;
 
     if (error == 0)
         error = snapshot_usage(set, snapshots, 2, &usage);
@@ -648,55 +508,21 @@ static int measure_snapshots(struct life *life)
 
 static int read_snapshot(struct life *life)
 {
-    return read_from(life, ".snapshots/one/large", 300000, 0);
-}
-
-static int compare_with(struct life *life, const struct fs_diff_options *options)
-{
-    struct snapshot *snapshot = snapshot_find(fs_snapshots(life->fs), slice_of_string("one"));
-    struct engine_view *before, *after;
-    struct fs_diff diff;
-    int error = snapshot_view_get(snapshot, &before);
-
-    if (error == 0) {
-        after = engine_view_acquire(life->engine);
-        error = after != NULL ? fs_diff_make(before, after, options, &diff) : -ENOMEM;
-        if (error == 0)
-            fs_diff_free(&diff);
-        engine_view_release(after);
-        snapshot_view_put(snapshot, before);
-    }
-    snapshot_unref(snapshot);
-    return error;
+    return steps_read_from(life, ".snapshots/one/large", 300000, 0);
 }
 
 static int compare(struct life *life)
 {
     const char *const paths[] = {"old", "d"};
     const struct fs_diff_options some = {.paths = paths, .path_count = 2}, all = {.paths = NULL};
-    int error = compare_with(life, &all);
+    int error = steps_compare(life, "one", &all);
 
-    return error == 0 ? compare_with(life, &some) : error;
+    return error == 0 ? steps_compare(life, "one", &some) : error;
 }
 
 static int roll_back(struct life *life)
 {
-    const struct fs_notify nobody = {.entry = NULL};
-    char before[SNAPSHOT_NAME_SIZE_MAX + 1];
-    int error = fs_rollback(life->fs, "one", &nobody, before);
-
-    if (error == 0) {
-        life_note_snapshot(life, before, LIFE_UNSURE);
-        life_note_snapshot(life, before, LIFE_KEPT);
-    }
-    return error;
-}
-
-/* Rolled back is durable at once: noted by the step after it. */
-static int rolled_back(struct life *life)
-{
-    life_note_durable(life);
-    return 0;
+    return steps_roll_back(life, "one");
 }
 
 /* ---- fsck ---- */
@@ -725,9 +551,9 @@ static int check(struct life *life)
 
 static int keep_going(struct life *life)
 {
-    int error = make(life, FS_ROOT, "later", S_IFREG | 0644);
+    int error = steps_make(life, FS_ROOT, "later", S_IFREG | 0644);
 
-    return error == 0 ? write_to(life, "later", 150000, 10, 400) : error;
+    return error == 0 ? steps_write_to(life, "later", 150000, 10, 400) : error;
 }
 
 static const struct life_step steps[] = {
@@ -810,25 +636,15 @@ static void run(const char *directory, bool cut)
     static const struct life_step last = {"delete on a full disk", delete_on_full_disk, true};
     struct life life;
     char *path = test_path(directory, "store");
-    int error;
 
     life_begin(&life, path);
     life_populate(&life);
     plan_arm(true);
-    for (size_t i = 0; i < STEPS; i++) {
-        error = life_take(&life, &steps[i]);
-        if (steps[i].run == roll_back && error == 0)
-            (void)rolled_back(&life);
-    }
+    for (size_t i = 0; i < STEPS; i++)
+        (void)life_take(&life, &steps[i]);
     (void)life_take(&life, &last);
-    life_recover(&life);
-    if (cut)
-        engine_cut(life.engine);
-    plan_arm(true);
-    error = life_close(&life);
-    sweep_require(error == 0 || cut || plan_struck(), "cannot be closed: %s", error_text(error));
-    life_check(&life);
+    steps_finish(&life, cut);
     free(path);
 }
 
-const struct sweep_scenario sweep_fs = {"fs", NULL, run};
+const struct sweep_scenario sweep_fs = {"fs", NULL, run, false, NULL, false};

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/error.h"
 #include "engine/engine_clone.h"
@@ -18,11 +19,13 @@
 #include "tests/lib/test_directory.h"
 #include "tests/sweep/life.h"
 #include "tests/sweep/plan.h"
+#include "tests/sweep/steps.h"
+#include "tests/sweep/store.h"
 #include "tests/sweep/sweep.h"
 
 /* ---- what is prepared ---- */
 
-static void shell(const char *directory, const char *script)
+void store_shell(const char *directory, const char *script)
 {
     char command[4096];
 
@@ -30,7 +33,7 @@ static void shell(const char *directory, const char *script)
     sweep_require(system(command) == 0, "failed: %s", command);
 }
 
-static struct io *open_io(void)
+struct io *store_io(void)
 {
     struct io *io;
 
@@ -39,7 +42,7 @@ static struct io *open_io(void)
 }
 
 /* What there must be is kept beside the store. */
-static void keep(const char *directory, const struct life *life)
+void store_keep(const char *directory, const struct life *life)
 {
     char *path = test_path(directory, "life");
 
@@ -47,7 +50,7 @@ static void keep(const char *directory, const struct life *life)
     free(path);
 }
 
-static struct life *recall(const char *directory)
+struct life *store_recall(const char *directory)
 {
     char *path = test_path(directory, "life");
     size_t size;
@@ -59,7 +62,7 @@ static struct life *recall(const char *directory)
     return life;
 }
 
-static void drop(struct life *life)
+void store_drop(struct life *life)
 {
     free((void *)(uintptr_t)life->path);
     free(life);
@@ -84,6 +87,14 @@ static int write_more(struct life *life)
     fs_forget(life->fs, entry.attribute.node, 1);
     free(data);
     return size < 0 ? (int)size : 0;
+}
+
+/* So little that it waits in memory: the log takes it along. */
+static int write_bit(struct life *life)
+{
+    int error = steps_make(life, FS_ROOT, "bit", S_IFREG | 0644);
+
+    return error == 0 ? steps_write_to(life, "bit", 5000, 0, 600) : error;
 }
 
 /* Something is in tables, something only in the log, a file without a name is still held, and a
@@ -111,11 +122,11 @@ static void prepare_crashed(const char *directory)
     life_note_snapshot(&life, "late", LIFE_KEPT);
     life_note_durable(&life);
     (void)life_close(&life);
-    keep(directory, &life);
+    store_keep(directory, &life);
     free(path);
 }
 
-static void prepare_closed(const char *directory)
+void store_prepare_closed(const char *directory)
 {
     struct life life;
     char *path = test_path(directory, "store");
@@ -124,12 +135,12 @@ static void prepare_closed(const char *directory)
     life_populate(&life);
     step_sync(&life);
     sweep_require(life_close(&life) == 0, "does not close");
-    keep(directory, &life);
+    store_keep(directory, &life);
     free(path);
 }
 
 /* An error is one that was made. */
-static void judge(const char *what, int error)
+void store_judge(const char *what, int error)
 {
     fprintf(stderr, "%s: %s\n", what, error < 0 ? error_text(error) : "ok");
     sweep_require(error >= 0 || plan_struck(), "%s: %s, and nothing failed", what,
@@ -149,22 +160,55 @@ static bool fails_once(void)
 static void prepare_start(const char *directory)
 {
     prepare_crashed(directory);
-    shell(directory, "cd store; mkdir -p tmp/leftover/sub tmp/deleted/9/chunks;"
-                     "echo x >tmp/leftover/sub/file;"
-                     "for chunk in chunks/*; do ln $chunk tmp/deleted/9/chunks/; done;"
-                     "ln tmp/leftover/sub/file tmp/linked;"
-                     "echo x >chunks/00000000000fffff-0000000000000001.tbl;"
-                     "echo x >chunks/stranger");
+    store_shell(directory, "cd store; mkdir -p tmp/leftover/sub tmp/deleted/9/chunks;"
+                           "echo x >tmp/leftover/sub/file;"
+                           "for chunk in chunks/*; do ln $chunk tmp/deleted/9/chunks/; done;"
+                           "ln tmp/leftover/sub/file tmp/linked;"
+                           "echo x >chunks/00000000000fffff-0000000000000001.tbl;"
+                           "echo x >chunks/stranger");
+}
+
+/* The state was rolled back once; data lies in the log alone; a chunk was sealed, and the manifest does
+ * not know it yet; a snapshot's directory has another name, as in the middle of a renaming. */
+static void prepare_replay(const char *directory)
+{
+    static const struct life_step more = {"more", write_more, false},
+                                  bit = {"bit", write_bit, false};
+    struct life life;
+    char *path = test_path(directory, "store");
+
+    life_begin(&life, path);
+    life_populate(&life);
+    sweep_require(steps_take_snapshot(&life, "tagged", true) == 0, "no snapshot");
+    sweep_require(steps_roll_back(&life, "one") == 0, "no rollback");
+    sweep_require(engine_compact(life.engine) == 0, "no compaction");
+    (void)life_take(&life, &more);
+    step_sync(&life);
+    (void)life_take(&life, &bit);
+    step_sync(&life);
+    store_shell(directory, "cp -a store before");
+    sweep_require(engine_flush(life.engine) == 0, "no flush");
+    engine_cut(life.engine);
+    (void)life_close(&life);
+    /* The name of an open chunk has no hash in it. */
+    store_shell(directory,
+                "for chunk in store/chunks/*-*.blb; do name=${chunk##*/};"
+                "  [ -e before/chunks/$name ] || {"
+                "    cp -p $chunk before/chunks/; rm -f before/chunks/${name%%-*}.*; }; done;"
+                "rm -r store; mv before store;"
+                "mv store/checkpoints/two store/checkpoints/renamed");
+    store_keep(directory, &life);
+    free(path);
 }
 
 static void run_start(const char *directory, bool cut)
 {
-    struct life *life = recall(directory), now = {.path = NULL};
+    struct life *life = store_recall(directory), now = {.path = NULL};
     int error;
 
     plan_arm(true);
     error = life_open(&now, life->path);
-    judge("open", error);
+    store_judge("open", error);
     if (error == 0) {
         if (cut)
             engine_cut(now.engine);
@@ -173,7 +217,7 @@ static void run_start(const char *directory, bool cut)
     }
     plan_arm(false);
     life_check(life);
-    drop(life);
+    store_drop(life);
 }
 
 /* ---- make ---- */
@@ -188,17 +232,18 @@ static int make_store(struct io *io, const char *path)
 static void run_make(const char *directory, bool cut)
 {
     struct life now = {.path = NULL};
-    struct io *io = open_io();
-    char *path = test_path(directory, "store"), *again = test_path(directory, "again");
+    struct io *io = store_io();
+    char *path = strdup("store"), *again = test_path(directory, "again");
     int error, opened = -EIO;
 
     (void)cut;
+    sweep_require(chdir(directory) == 0, "no directory"); /* one path is relative */
     plan_arm(true);
     error = make_store(io, path);
-    judge("make", error);
+    store_judge("make", error);
     if (error == 0) {
         opened = life_open(&now, path);
-        judge("open", opened);
+        store_judge("open", opened);
         if (opened == 0)
             (void)life_close(&now);
     }
@@ -256,7 +301,7 @@ static void look(struct io *io, const char *path, bool frozen, uint64_t wanted)
     uint64_t digest = 0;
     int error = look_at(io, path, frozen, &digest);
 
-    judge(path, error);
+    store_judge(path, error);
     sweep_require(error < 0 || digest == wanted, "%s shows another tree", path);
 }
 
@@ -286,22 +331,22 @@ static int verify(struct io *io, const char *path)
 
 static void run_look(const char *directory, bool cut)
 {
-    struct life *life = recall(directory);
+    struct life *life = store_recall(directory);
     char *checkpoint = test_path(life->path, "checkpoints/one");
-    struct io *io = open_io();
+    struct io *io = store_io();
 
     (void)cut;
     plan_arm(true);
     look(io, checkpoint, false, life->snapshots[0].digest);
     look(io, life->path, true, life->states[life->count - 1]);
     look(io, life->path, false, life->states[life->count - 1]);
-    judge("verify", verify(io, life->path));
-    judge("verify a checkpoint", verify(io, checkpoint));
+    store_judge("verify", verify(io, life->path));
+    store_judge("verify a checkpoint", verify(io, checkpoint));
     plan_arm(false);
     io_close_backend(io);
     life_check(life);
     free(checkpoint);
-    drop(life);
+    store_drop(life);
 }
 
 /* ---- clone ---- */
@@ -319,13 +364,13 @@ static void clone_and_look(const char *directory, const struct life *life, const
                            bool copy)
 {
     char *checkpoint = test_path(life->path, "checkpoints/two"), *path = test_path(directory, name);
-    struct io *io = open_io();
+    struct io *io = store_io();
     uint64_t digest = 0;
     int error;
 
     plan_arm(true);
     error = clone_to(io, checkpoint, path, copy);
-    judge(name, error);
+    store_judge(name, error);
     plan_arm(false);
     if (error < 0 && fails_once())
         error = clone_to(io, checkpoint, path, copy);
@@ -342,13 +387,13 @@ static void clone_and_look(const char *directory, const struct life *life, const
 
 static void run_clone(const char *directory, bool cut)
 {
-    struct life *life = recall(directory);
+    struct life *life = store_recall(directory);
 
     (void)cut;
     clone_and_look(directory, life, "linked", false);
     clone_and_look(directory, life, "copied", true);
     life_check(life);
-    drop(life);
+    store_drop(life);
 }
 
 /* ---- repair ---- */
@@ -359,19 +404,19 @@ static void prepare_repair(const char *directory)
 {
     struct life *life, now = {.path = NULL};
 
-    prepare_closed(directory);
-    life = recall(directory);
-    shell(directory, "cp -al store/checkpoints/one aside");
+    store_prepare_closed(directory);
+    life = store_recall(directory);
+    store_shell(directory, "cp -al store/checkpoints/one aside");
     sweep_require(life_open(&now, life->path) == 0, "does not open");
     sweep_require(fs_snapshot_delete(now.fs, "one") == 0, "no deletion");
     sweep_require(life_close(&now) == 0, "does not close");
-    shell(directory, "mv aside store/checkpoints/one; mkdir -p store/checkpoints/junk/chunks;"
-                     "echo x >store/checkpoints/junk/chunks/file; cd store;"
-                     "n=0; for chunk in checkpoints/two/chunks/*; do n=$((n + 1));"
-                     "  if [ -e chunks/${chunk##*/} ]; then"
-                     "    if [ $((n % 2)) = 0 ]; then rm -f $chunk;"
-                     "    else rm -f chunks/${chunk##*/}; fi; fi; done");
-    drop(life);
+    store_shell(directory, "mv aside store/checkpoints/one; mkdir -p store/checkpoints/junk/chunks;"
+                           "echo x >store/checkpoints/junk/chunks/file; cd store;"
+                           "n=0; for chunk in checkpoints/two/chunks/*; do n=$((n + 1));"
+                           "  if [ -e chunks/${chunk##*/} ]; then"
+                           "    if [ $((n % 2)) = 0 ]; then rm -f $chunk;"
+                           "    else rm -f chunks/${chunk##*/}; fi; fi; done");
+    store_drop(life);
 }
 
 static void say(void *context, const char *line, bool repaired)
@@ -391,17 +436,17 @@ static int repair(struct io *io, const char *path)
 
 static void run_repair(const char *directory, bool cut)
 {
-    struct life *life = recall(directory);
-    struct io *io = open_io();
+    struct life *life = store_recall(directory);
+    struct io *io = store_io();
 
     (void)cut;
     plan_arm(true);
-    judge("repair", repair(io, life->path));
+    store_judge("repair", repair(io, life->path));
     plan_arm(false);
     sweep_require(repair(io, life->path) == 0, "cannot be repaired");
     io_close_backend(io);
     life_check(life);
-    drop(life);
+    store_drop(life);
 }
 
 /* ---- rebuild ---- */
@@ -409,7 +454,14 @@ static void run_repair(const char *directory, bool cut)
 static void prepare_rebuild(const char *directory)
 {
     prepare_crashed(directory);
-    shell(directory, "rm store/manifest/data.mdb");
+    store_shell(directory, "rm store/manifest/data.mdb");
+}
+
+/* All that was in it is gone with it. */
+static void prepare_remake(const char *directory)
+{
+    prepare_crashed(directory);
+    store_shell(directory, "rm -r store/manifest");
 }
 
 static int rebuild(struct io *io, const char *path)
@@ -424,12 +476,12 @@ static int rebuild(struct io *io, const char *path)
 
 static void run_rebuild(const char *directory, bool cut)
 {
-    struct life *life = recall(directory);
-    struct io *io = open_io();
+    struct life *life = store_recall(directory);
+    struct io *io = store_io();
 
     (void)cut;
     plan_arm(true);
-    judge("rebuild", rebuild(io, life->path));
+    store_judge("rebuild", rebuild(io, life->path));
     plan_arm(false);
     sweep_require(rebuild(io, life->path) == 0, "cannot be rebuilt");
     /* A snapshot that could not be read is taken in afterwards, as fsck -y does. */
@@ -437,12 +489,20 @@ static void run_rebuild(const char *directory, bool cut)
                   "strays cannot be looked at");
     io_close_backend(io);
     life_check(life);
-    drop(life);
+    store_drop(life);
 }
 
-const struct sweep_scenario sweep_start = {"start", prepare_start, run_start};
-const struct sweep_scenario sweep_make = {"make", NULL, run_make};
-const struct sweep_scenario sweep_look = {"look", prepare_closed, run_look};
-const struct sweep_scenario sweep_clone = {"clone", prepare_closed, run_clone};
-const struct sweep_scenario sweep_repair = {"repair", prepare_repair, run_repair};
-const struct sweep_scenario sweep_rebuild = {"rebuild", prepare_rebuild, run_rebuild};
+const struct sweep_scenario sweep_start = {"start", prepare_start, run_start, false, NULL, false};
+const struct sweep_scenario sweep_make = {"make", NULL, run_make, false, NULL, false};
+const struct sweep_scenario sweep_look = {"look", store_prepare_closed, run_look, false, NULL,
+                                          false};
+const struct sweep_scenario sweep_clone = {"clone", store_prepare_closed, run_clone, false, NULL,
+                                           false};
+const struct sweep_scenario sweep_repair = {"repair", prepare_repair, run_repair,
+                                            false,    NULL,           false};
+const struct sweep_scenario sweep_rebuild = {"rebuild", prepare_rebuild, run_rebuild, false, NULL,
+                                             false};
+const struct sweep_scenario sweep_remake = {"remake", prepare_remake, run_rebuild,
+                                            true,     NULL,           false};
+const struct sweep_scenario sweep_replay = {"replay", prepare_replay, run_start,
+                                            false,    NULL,           false};

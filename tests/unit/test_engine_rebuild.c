@@ -222,6 +222,26 @@ static void a_manifest_whose_directory_is_gone_is_lost_too(void **state)
 
 /* ---- what it refuses ---- */
 
+/* What cannot be looked at is not taken for damage, of which a new manifest would be the cure. */
+static void a_shortage_while_looking_for_the_directory_is_told(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture);
+    struct fault_io *fault = fault_io_new(fixture->io);
+    int damage = 0, error = -EMFILE;
+
+    test_directory_remove(test_path(store, "manifest"));
+    for (uint64_t nth = 1; error < 0; nth++) {
+        fault_io_fail(fault, FAULT_OPEN, nth, -EMFILE, false);
+        error = engine_manifest_check(fault_io_get(fault), store, &damage);
+        fault_io_clear(fault, FAULT_OPEN);
+        assert_true(error == -EMFILE || (error == 0 && nth > 2));
+    }
+    assert_int_equal(damage, ERROR_TRUNCATED);
+    fault_io_free(fault);
+    free(store);
+}
+
 static void nothing_is_made_of_a_damaged_table(void **state)
 {
     struct engine_fixture *fixture = *state;
@@ -354,6 +374,7 @@ int main(void)
         TEST(a_shortage_does_not_leave_a_snapshot_out),
         TEST(making_it_twice_gives_the_same),
         TEST(a_manifest_whose_directory_is_gone_is_lost_too),
+        TEST(a_shortage_while_looking_for_the_directory_is_told),
         TEST(nothing_is_made_of_a_damaged_table),
         TEST(nothing_is_made_without_a_blob_chunk_that_is_referred_to),
         TEST(a_blob_chunk_that_only_a_snapshot_has_is_taken_from_there),
