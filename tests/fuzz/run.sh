@@ -4,7 +4,8 @@
 # run.sh FUZZER NAME - fuzz for VARVE_FUZZ_SECONDS (5) from the corpus of NAME
 #
 # New inputs go to a directory that is thrown away, or to VARVE_FUZZ_CORPUS/NAME, which is kept and
-# begun from. An input that fails is left in VARVE_FUZZ_ARTIFACTS (the build directory); running the
+# begun from. An input that takes longer than VARVE_FUZZ_TIMEOUT (120) seconds has failed: more on a
+# machine that does other things. An input that fails is left in VARVE_FUZZ_ARTIFACTS (the build directory); running the
 # fuzzer with its path repeats it.
 set -euo pipefail
 
@@ -28,6 +29,6 @@ fi
 # Decoders are told of sizes that no file has: a refused allocation is an answer.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=1:allocator_may_return_null=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:abort_on_error=1:print_stacktrace=1}
-"$fuzzer" -max_total_time="${VARVE_FUZZ_SECONDS:-5}" -timeout=120 -rss_limit_mb=4096 \
+"$fuzzer" -max_total_time="${VARVE_FUZZ_SECONDS:-5}" -timeout="${VARVE_FUZZ_TIMEOUT:-120}" -rss_limit_mb=4096 \
     -max_len=65536 -artifact_prefix="$artifacts/$name-" -print_final_stats=1 \
     -close_fd_mask=1 "$found" "$corpus"
