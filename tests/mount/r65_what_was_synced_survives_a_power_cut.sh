@@ -13,11 +13,13 @@ disk_make 600M
 store_make
 store_mount -o sync_window=3600000
 
-# Numbered files; what is durable is noted in lines of "count file|directory|snapshot name".
-write_files() { # ROUND
-    exec python3 - "$mnt" "$1" "$directory/durable" <<'PYTHON'
-import os, random, sys
-mnt, number, record = sys.argv[1:]
+# Numbered files; what is durable is noted in lines of "count file|directory|snapshot name". With LAST
+# (file, directory) a sync of that kind is the last thing it does, and it waits for its end.
+write_files() { # ROUND LAST
+    exec python3 - "$mnt" "$1" "$directory/durable" "$2" <<'PYTHON'
+import os, random, signal, sys, time
+mnt, number, record, last = sys.argv[1:]
+end = time.monotonic() + 0.5
 base = "%s/round-%s" % (mnt, number)
 os.mkdir(base)
 rng, count = random.Random(int(number)), 0
@@ -39,6 +41,11 @@ with open(record, "a") as durable:
         with open(name + ".new", "wb") as file:
             file.write(b"%d\n" % count * rng.choice((1, 100, 3000, 40000)))
         os.rename(name + ".new", name)
+        if last and time.monotonic() > end:
+            sync(name if last == "file" else directory)
+            note(last, name)
+            open(record + "-last", "w").close()
+            signal.pause()
         what = rng.random()
         if what < 0.1:
             sync(name)
@@ -85,12 +92,25 @@ PYTHON
 
 : >"$directory/durable"
 for round in $(seq $rounds); do
-    write_files "$round" 2>"$directory/writer" &
+    last=''
+    case $((round % 4)) in
+    0) last=file ;;
+    2) last=directory ;;
+    esac
+    rm -f "$directory/durable-last"
+    write_files "$round" "$last" 2>"$directory/writer" &
     writer=$!
-    sleep "0.$((RANDOM % 8 + 2))"
+    if [ -n "$last" ]; then
+        until [ -e "$directory/durable-last" ]; do
+            kill -0 $writer || fail "the writer ended: $(cat "$directory/writer")"
+            sleep 0.1
+        done
+    else
+        sleep "0.$((RANDOM % 8 + 2))"
+    fi
     cp "$directory/durable" "$directory/before-the-cut"
     # The last line may still be in writing.
-    sed -i '$d' "$directory/before-the-cut"
+    [ -n "$last" ] || sed -i '$d' "$directory/before-the-cut"
     kill -0 $writer || fail "the writer ended: $(cat "$directory/writer")"
     disk_cut repaired
     # Of its end the shell need not tell.
@@ -100,7 +120,7 @@ for round in $(seq $rounds); do
         mkdir -p "$mnt_after"
         "$varve" mount -q "$store" "$mnt_after" || fail "round $round: the store does not mount"
         check_files "$mnt_after" "$directory/before-the-cut"
-        rm -r "$mnt_after"/round-*
+        rm -rf "$mnt_after"/round-* # none, where the cut came before anything was synced
         "$varve" compact "$mnt_after"
         "$varve" umount "$mnt_after"
         store_check --verify

@@ -509,10 +509,11 @@ static void a_clean_close_gives_unused_numbers_back(void **state)
 /* ---- threads ---- */
 
 #define THREADS 4
-#define ROUNDS  150
+#define ROUNDS  1500
 
 struct worker {
     struct fs_fixture *fixture;
+    pthread_barrier_t *begin;
     unsigned number;
     uint64_t seed;
     unsigned created;
@@ -524,6 +525,7 @@ static void *contend(void *context)
     struct worker *worker = context;
     struct fs *fs = worker->fixture->fs;
 
+    pthread_barrier_wait(worker->begin); /* or one is done before the next begins */
     for (unsigned round = 0; round < ROUNDS; round++) {
         char from[4], to[4];
         struct fs_entry entry;
@@ -564,9 +566,12 @@ static void r25_threads_on_the_same_names_leave_a_sound_tree(void **state)
     struct worker workers[THREADS];
     pthread_t threads[THREADS];
     uint64_t seed = seed_start(__func__);
+    pthread_barrier_t begin;
 
+    assert_int_equal(pthread_barrier_init(&begin, NULL, THREADS), 0);
     for (unsigned i = 0; i < THREADS; i++) {
-        workers[i] = (struct worker){.fixture = *state, .number = i, .seed = seed + i};
+        workers[i] =
+            (struct worker){.fixture = *state, .begin = &begin, .number = i, .seed = seed + i};
         assert_int_equal(pthread_create(&threads[i], NULL, contend, &workers[i]), 0);
     }
     for (unsigned i = 0; i < THREADS; i++) {
@@ -575,6 +580,7 @@ static void r25_threads_on_the_same_names_leave_a_sound_tree(void **state)
         assert_int_equal(pthread_join(threads[i], &failed), 0);
         assert_null(failed);
     }
+    pthread_barrier_destroy(&begin);
     /* The teardown's fsck is the judge. */
 }
 

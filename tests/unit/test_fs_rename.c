@@ -405,9 +405,12 @@ static void random_renames_equal_the_model(void **state)
 
 /* ---- threads ---- */
 
+#define DIRECTORIES 10 /* the root among them */
+
 struct mover {
     struct fs_fixture *fixture;
-    uint64_t directories[6];
+    pthread_barrier_t *begin;
+    uint64_t directories[DIRECTORIES];
     uint64_t seed;
 };
 
@@ -416,13 +419,16 @@ static void *move_directories(void *context)
 {
     struct mover *mover = context;
 
-    for (unsigned round = 0; round < 300; round++) {
-        uint64_t from = mover->directories[seed_below(&mover->seed, 6)];
-        uint64_t to = mover->directories[seed_below(&mover->seed, 6)];
-        char name[2] = {(char)('0' + seed_below(&mover->seed, 6)), 0};
-        unsigned flags = seed_below(&mover->seed, 4) == 0 ? RENAME_EXCHANGE : 0;
-        int error = rename_to(mover->fixture, from, name, to, name, flags);
+    pthread_barrier_wait(mover->begin); /* or one is done before the next begins */
+    for (unsigned round = 0; round < 1500; round++) {
+        unsigned which = 1 + (unsigned)seed_below(&mover->seed, DIRECTORIES - 1);
+        uint64_t to = mover->directories[seed_below(&mover->seed, DIRECTORIES)];
+        char name[2] = {(char)('0' + which), 0};
+        struct fs_entry parent;
+        int error = fs_fixture_find(mover->fixture, mover->directories[which], "..", &parent);
 
+        if (error == 0)
+            error = rename_to(mover->fixture, parent.attribute.node, name, to, name, 0);
         if (error != 0 && error != -ENOENT && error != -EINVAL && error != -ENOTEMPTY)
             return context;
     }
@@ -435,16 +441,18 @@ static void r25_directories_moved_into_each_other_make_no_loop(void **state)
     struct mover movers[3];
     pthread_t threads[3];
     uint64_t seed = seed_start(__func__);
-    uint64_t directories[6];
+    uint64_t directories[DIRECTORIES];
+    pthread_barrier_t begin;
 
+    assert_int_equal(pthread_barrier_init(&begin, NULL, 3), 0);
     directories[0] = FS_ROOT;
-    for (int i = 1; i < 6; i++) {
+    for (int i = 1; i < DIRECTORIES; i++) {
         char name[2] = {(char)('0' + i), 0};
 
         directories[i] = fs_fixture_directory(fixture, FS_ROOT, name);
     }
     for (unsigned i = 0; i < 3; i++) {
-        movers[i] = (struct mover){.fixture = fixture, .seed = seed + i};
+        movers[i] = (struct mover){.fixture = fixture, .begin = &begin, .seed = seed + i};
         memcpy(movers[i].directories, directories, sizeof directories);
         assert_int_equal(pthread_create(&threads[i], NULL, move_directories, &movers[i]), 0);
     }
@@ -454,8 +462,9 @@ static void r25_directories_moved_into_each_other_make_no_loop(void **state)
         assert_int_equal(pthread_join(threads[i], &failed), 0);
         assert_null(failed);
     }
+    pthread_barrier_destroy(&begin);
     /* From each directory the parents lead to the root. */
-    for (int i = 1; i < 6; i++) {
+    for (int i = 1; i < DIRECTORIES; i++) {
         uint64_t at = directories[i];
         struct fs_entry entry;
         int depth = 0;
@@ -463,7 +472,7 @@ static void r25_directories_moved_into_each_other_make_no_loop(void **state)
         while (at != FS_ROOT) {
             assert_int_equal(fs_fixture_find(fixture, at, "..", &entry), 0);
             at = entry.attribute.node;
-            assert_true(++depth <= 6);
+            assert_true(++depth < DIRECTORIES);
         }
     }
 }
