@@ -214,9 +214,10 @@ int fs_open_file(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_hand
  * the kernel's caller that must hear of it, and what writes is asked again. */
 int fs_check_open(struct fs *fs, uint64_t node, int flags);
 void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle);
-/* The file was opened to be read, or the directory to be listed, perhaps from the kernel's memory:
- * that counts as reading it. True when its time of access is another by that. */
-bool fs_opened_for_reading(struct fs *fs, uint64_t node);
+/* The file was opened to be read, or the directory (handle 0) to be listed, perhaps from the kernel's
+ * memory: that counts as reading it. True when its time of access is another by that. What must be
+ * in READ requests counts there, after which the kernel looks at the time anew by itself. */
+bool fs_opened_for_reading(struct fs *fs, uint64_t node, uint64_t handle);
 /* With the handle of a call: this reading does not count as access (O_NOATIME). */
 #define FS_HANDLE_NO_ATIME UINT64_C(4)
 

@@ -12,7 +12,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+/* FIRST: to read, and nothing of the file can be in the kernel's memory yet. */
 #define HANDLE_READ  UINT64_C(1)
+#define HANDLE_FIRST UINT64_C(2)
 #define HANDLE_WRITE UINT64_C(3)
 
 /* ---- open files ---- */
@@ -38,7 +40,7 @@ static int open_live(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_
     result = inode_table_open(fs->table, node, writable);
     if (result < 0)
         return result;
-    *ret_handle = writable ? HANDLE_WRITE : HANDLE_READ;
+    *ret_handle = writable ? HANDLE_WRITE : result > 0 ? HANDLE_FIRST : HANDLE_READ;
     return 0;
 }
 
@@ -90,7 +92,7 @@ int fs_check_open(struct fs *fs, uint64_t node, int flags)
     return 0;
 }
 
-bool fs_opened_for_reading(struct fs *fs, uint64_t node)
+bool fs_opened_for_reading(struct fs *fs, uint64_t node, uint64_t handle)
 {
     struct engine_view *view;
     struct fs_inode inode;
@@ -100,6 +102,7 @@ bool fs_opened_for_reading(struct fs *fs, uint64_t node)
         return false;
     view = engine_view_acquire(fs->engine);
     noted = view != NULL && fs_inode_load(view, node, &inode, NULL) == 0 &&
+            (handle != HANDLE_FIRST || inode.size_bytes == 0) &&
             fs_atime_touch_opened(fs, node, &inode);
     engine_view_release(view);
     return noted;

@@ -23,12 +23,14 @@
 #define SNAPSHOT_SHIFT 38
 #define SNAPSHOT_MASK  ((UINT64_C(1) << 24) - 1)
 #define ORPHAN         (UINT64_C(1) << 62)
+#define WAS_OPEN       (UINT64_C(1) << 63)
+#define MARKS          (ORPHAN | WAS_OPEN)
 /* Nodes with both bits are made by hashing where they are. */
 #define IN_ONE_PLACE (UINT64_C(3) << 62)
 
 struct entry {
     uint64_t node;  /* 0: free */
-    uint64_t where; /* ino, snapshot id, ORPHAN */
+    uint64_t where; /* ino, snapshot id, MARKS */
     uint64_t lookups;
     uint32_t open;
     uint32_t open_writable;
@@ -228,14 +230,14 @@ int inode_table_lookup(struct inode_table *table, uint64_t node, uint64_t ino, u
     if (entry == NULL) {
         error = -ENOMEM;
     } else if ((node & IN_ONE_PLACE) == IN_ONE_PLACE && snapshot_of(entry) != 0 &&
-               (entry->where & ~ORPHAN) != (snapshot_id << SNAPSHOT_SHIFT | ino)) {
+               (entry->where & ~MARKS) != (snapshot_id << SNAPSHOT_SHIFT | ino)) {
         error = -ESTALE;
     } else {
         entry->lookups++;
         if (snapshot_id > snapshot_of(entry)) {
             count_held(table, snapshot_of(entry), (uint32_t)-1);
             count_held(table, snapshot_id, 1);
-            entry->where = (entry->where & ORPHAN) | snapshot_id << SNAPSHOT_SHIFT | ino;
+            entry->where = (entry->where & MARKS) | snapshot_id << SNAPSHOT_SHIFT | ino;
         }
     }
     lock_release(&shard->lock);
@@ -307,17 +309,20 @@ int inode_table_open(struct inode_table *table, uint64_t node, bool writable)
 {
     struct shard *shard = shard_of(table, node);
     struct entry *entry;
+    int result = -ENOMEM;
 
     lock_acquire(&shard->lock);
     entry = find_or_insert(shard, node);
     if (entry != NULL) {
+        result = (entry->where & WAS_OPEN) == 0;
+        entry->where |= WAS_OPEN;
         if (entry->open++ == 0)
             shard->open_files++;
         if (writable && entry->open_writable++ == 0)
             shard->open_writable++;
     }
     lock_release(&shard->lock);
-    return entry != NULL ? 0 : -ENOMEM;
+    return result;
 }
 
 bool inode_table_release(struct inode_table *table, uint64_t node, bool writable)

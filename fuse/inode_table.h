@@ -38,7 +38,8 @@ bool inode_table_find(struct inode_table *table, uint64_t node, uint64_t *ret_in
 bool inode_table_mark_orphan(struct inode_table *table, uint64_t node);
 void inode_table_unmark_orphan(struct inode_table *table, uint64_t node);
 
-/* Open and release handles; release returns true when the caller has to reap (as forget). */
+/* Open and release handles; release returns true when the caller has to reap (as forget). 1 when it is
+ * the first opening since the node is held, 0 else, or -ENOMEM. */
 int inode_table_open(struct inode_table *table, uint64_t node, bool writable);
 bool inode_table_release(struct inode_table *table, uint64_t node, bool writable);
 

@@ -54,7 +54,7 @@ void ll_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info
         return;
     }
     if ((info->flags & O_NOATIME) == 0)
-        ll_opened_for_reading(ll, node);
+        ll_opened_for_reading(ll, node, 0);
     info->fh = (uintptr_t)directory;
     info->cache_readdir = may_cache > 0;
     info->keep_cache = 1; /* another descriptor's listing stays */

@@ -54,9 +54,9 @@ void ll_file_close(struct ll *ll, uint64_t node, int flags, uint64_t handle)
 
 /* What the kernel reads from its own memory it does not tell. It keeps the attributes too, and
  * drops them here without waiting for anything. */
-void ll_opened_for_reading(struct ll *ll, uint64_t node)
+void ll_opened_for_reading(struct ll *ll, uint64_t node, uint64_t handle)
 {
-    if (fs_opened_for_reading(ll->fs, node))
+    if (fs_opened_for_reading(ll->fs, node, handle))
         (void)fuse_lowlevel_notify_inval_inode(ll->session, node, -1, 0);
 }
 
@@ -68,7 +68,7 @@ void ll_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
     if (error == 0)
         error = ll_file_open(ll, node, info->flags, info);
     if (error == 0 && (info->flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY)
-        ll_opened_for_reading(ll, node);
+        ll_opened_for_reading(ll, node, info->fh);
     if (error < 0)
         ll_reply_error(request, error);
     else if (fuse_reply_open(request, info) != 0)

@@ -185,7 +185,7 @@ void ll_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
 /* Open `node` as the flags of open(2) say and fill in the answer. Shared by open, create, tmpfile.
  */
 int ll_file_open(struct ll *ll, uint64_t node, int flags, struct fuse_file_info *info);
-void ll_opened_for_reading(struct ll *ll, uint64_t node);
+void ll_opened_for_reading(struct ll *ll, uint64_t node, uint64_t handle);
 void ll_file_close(struct ll *ll, uint64_t node, int flags, uint64_t handle);
 
 /* ll_directory.c */

@@ -51,6 +51,17 @@ expect_moves "$mnt/directory" ls "$mnt/directory"
 expect_stays "$mnt/directory" ls "$mnt/directory"
 expect_moves "$mnt/link" readlink "$mnt/link"
 expect_moves "$mnt/program" "$mnt/program"
+# What the kernel has forgotten it asks for again, and drops the time it knew by itself.
+printf x >>"$mnt/directory/file"
+echo 2 >/proc/sys/vm/drop_caches
+expect_moves "$mnt/directory/file" cat "$mnt/directory/file"
+expect_stays "$mnt/directory/file" cat "$mnt/directory/file"
+echo 2 >/proc/sys/vm/drop_caches
+chmod 600 "$mnt/directory/file"
+expect_moves "$mnt/directory/file" read_map "$mnt/directory/file"
+: >"$mnt/empty"
+echo 2 >/proc/sys/vm/drop_caches
+expect_moves "$mnt/empty" cat "$mnt/empty"
 chmod 600 "$mnt/directory/file"
 expect_stays "$mnt/directory/file" read_without "$mnt/directory/file"
 expect_moves "$mnt/directory/file" cat "$mnt/directory/file"

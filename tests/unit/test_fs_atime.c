@@ -179,13 +179,44 @@ static void opening_counts_where_the_kernel_may_read_from_memory(void **state)
     fs_fixture_reopen(fixture);
     old = fs_fixture_hold(fixture, FS_ROOT, "old");
     /* Nothing of it can be in memory yet: the reading will be told. */
-    assert_false(fs_opened_for_reading(fixture->fs, old));
+    assert_false(fs_opened_for_reading(fixture->fs, old, 0));
     expect_moves(fixture, old, true);
 
     file = fs_fixture_file(fixture, FS_ROOT, "new");
-    assert_true(fs_opened_for_reading(fixture->fs, file));
-    assert_false(fs_opened_for_reading(fixture->fs, file));
+    assert_true(fs_opened_for_reading(fixture->fs, file, 0));
+    assert_false(fs_opened_for_reading(fixture->fs, file, 0));
     expect_moves(fixture, file, false);
+}
+
+static bool open_counts(struct fs_fixture *fixture, uint64_t file)
+{
+    uint64_t handle;
+    bool counts;
+
+    assert_int_equal(fs_open_file(fixture->fs, file, false, &handle), 0);
+    counts = fs_opened_for_reading(fixture->fs, file, handle);
+    fs_release_file(fixture->fs, file, handle);
+    return counts;
+}
+
+/* What the kernel has just met, or has forgotten in between, it has to ask for. */
+static void the_first_opening_does_not_count_but_of_an_empty_file(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t file = fs_fixture_file(fixture, FS_ROOT, "file");
+    uint64_t empty = fs_fixture_file(fixture, FS_ROOT, "empty");
+
+    fs_fixture_write(fixture, file, "text");
+    assert_false(open_counts(fixture, file));
+    assert_true(open_counts(fixture, file)); /* another may have read it meanwhile */
+    assert_false(open_counts(fixture, file));
+    assert_true(open_counts(fixture, empty)); /* no READ will be sent */
+
+    fs_fixture_write(fixture, file, "more");
+    fs_forget(fixture->fs, file, UINT64_MAX);
+    file = fs_fixture_hold(fixture, FS_ROOT, "file");
+    assert_false(open_counts(fixture, file));
+    expect_moves(fixture, file, true);
 }
 
 /* ---- where it is kept ---- */
@@ -399,6 +430,7 @@ int main(void)
         FS_FIXTURE_TEST(a_handle_and_a_flag_keep_the_time),
         FS_FIXTURE_TEST(directories_and_symbolic_links_are_read_too),
         FS_FIXTURE_TEST(opening_counts_where_the_kernel_may_read_from_memory),
+        FS_FIXTURE_TEST(the_first_opening_does_not_count_but_of_an_empty_file),
         FS_FIXTURE_TEST(it_survives_a_remount_and_is_replaced_by_hand),
         FS_FIXTURE_TEST(it_goes_with_the_file),
         FS_FIXTURE_TEST(many_are_kept),
