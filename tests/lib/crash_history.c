@@ -18,6 +18,8 @@
 static pthread_mutex_t recording_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct crash_history *recording;
 static struct engine *recorded_engine;
+static unsigned creations; /* of checkpoints, under way */
+static pthread_cond_t creation_noted = PTHREAD_COND_INITIALIZER;
 /* Of the engine that is open: compaction may move data before anything else is recorded. */
 static struct crash_frames *recorded_frames;
 
@@ -357,21 +359,62 @@ static int find_sequence(void *context, const struct engine_checkpoint_info *inf
     return 1;
 }
 
+/* ---- of checkpoints that others see before their maker has said so ---- */
+
+static void creation_begun(void)
+{
+    pthread_mutex_lock(&recording_lock);
+    creations++;
+    pthread_mutex_unlock(&recording_lock);
+}
+
+static void creation_ended(void)
+{
+    pthread_mutex_lock(&recording_lock);
+    creations--;
+    pthread_cond_broadcast(&creation_noted);
+    pthread_mutex_unlock(&recording_lock);
+}
+
+static bool is_noted(const struct crash_history *history, uint64_t id)
+{
+    for (size_t i = 0; i < history->event_count; i++)
+        if (history->events[i].kind == CRASH_EVENT_CREATED && history->events[i].id == id)
+            return true;
+    return false;
+}
+
+/* A checkpoint is in the engine's list before the call that makes it has returned. Whoever changes
+ * it waits until it is noted: its deletion is not to be noted before. */
+static void creation_wait(struct engine *engine, uint64_t id)
+{
+    struct crash_history *history = recorder_lock(engine);
+
+    if (history == NULL)
+        return;
+    while (creations > 0 && !is_noted(history, id))
+        pthread_cond_wait(&creation_noted, &recording_lock);
+    recorder_unlock();
+}
+
 int __wrap_engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
                                     uint64_t *ret_id)
 {
     uint64_t id = 0;
-    int result = __real_engine_checkpoint_create(engine, name, payload, &id);
+    int result;
 
+    creation_begun();
+    result = __real_engine_checkpoint_create(engine, name, payload, &id);
     if (result == 0) {
         struct sequence_search search = {.id = id};
 
         (void)engine_checkpoint_each(engine, find_sequence, &search);
         if (search.sequence == 0)
-            abort(); /* deleted by another thread already: a workload must not */
+            abort(); /* nobody deletes what was not noted */
         note_checkpoint(engine, CRASH_EVENT_CREATED, id, search.sequence, name);
         *ret_id = id;
     }
+    creation_ended();
     return result;
 }
 
@@ -379,6 +422,7 @@ int __wrap_engine_checkpoint_delete(struct engine *engine, uint64_t id)
 {
     int result;
 
+    creation_wait(engine, id);
     note_checkpoint(engine, CRASH_EVENT_DELETE_BEGUN, id, 0, slice_of(NULL, 0));
     result = __real_engine_checkpoint_delete(engine, id);
     if (result == 0)
@@ -390,6 +434,7 @@ int __wrap_engine_checkpoint_rename(struct engine *engine, uint64_t id, struct s
 {
     int result;
 
+    creation_wait(engine, id);
     note_checkpoint(engine, CRASH_EVENT_RENAME_BEGUN, id, 0, name);
     result = __real_engine_checkpoint_rename(engine, id, name);
     note_checkpoint(engine, result == 0 ? CRASH_EVENT_RENAMED : CRASH_EVENT_RENAME_FAILED, id, 0,
