@@ -5,6 +5,8 @@
 #include "tests/lib/crash_driver.h"
 
 #include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +22,8 @@
 
 #define HANG_SECONDS    900 /* of a machine that others use as well */
 #define SITES_MAX       128
+#define JOBS_MAX        8
+#define STACK_BYTES     (1 << 20) /* the C library keeps up to 40 MiB of them */
 #define SHRINK_TRIES    6
 #define MUTATION_STATES 600
 #define MUTATION_SEEDS  16
@@ -50,6 +54,7 @@ struct driver {
     uint64_t skipped_site;
     bool find_sites;
     const char *only; /* of the places to try; NULL: all */
+    unsigned job_count;
     unsigned unsound;
 };
 
@@ -88,7 +93,25 @@ static unsigned operations_of(const struct driver *driver, uint64_t seed)
     return 8 + (unsigned)seed_below(&seed, driver->suite->operations_max - 8);
 }
 
-static int child_main(struct driver *driver, uint64_t seed, uint64_t states_max)
+/* Thousands of engines are opened and closed, one after the other: what one has freed, the stacks of
+ * its threads as well, is not given back to the kernel but used by the next. A third of the time. */
+static void keep_memory(void)
+{
+    pthread_attr_t attributes;
+
+    if (pthread_attr_init(&attributes) == 0) {
+        (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
+        (void)pthread_setattr_default_np(&attributes);
+        (void)pthread_attr_destroy(&attributes);
+    }
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    (void)mallopt(M_TOP_PAD, 16 << 20);
+    (void)mallopt(M_ARENA_MAX, 1);
+}
+
+static int child_main(struct driver *driver, struct report *report, uint64_t seed,
+                      uint64_t states_max)
 {
     const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : NULL;
     char *scratch = memory != NULL ? test_directory_make_in(memory) : test_directory_make();
@@ -100,19 +123,20 @@ static int child_main(struct driver *driver, uint64_t seed, uint64_t states_max)
         .scratch = scratch,
         .is_verbose = driver->is_verbose,
         .site_observer = driver->find_sites ? note_site : NULL,
-        .site_context = driver->report,
+        .site_context = report,
     };
     char *wrong;
 
+    keep_memory();
     log_set_level(driver->is_verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
     wrong = driver->suite->run(&parameters);
-    driver->report->states += parameters.states;
+    report->states += parameters.states;
     for (size_t i = 0; i < 8; i++)
-        driver->report->states_by_depth[i] += parameters.states_by_depth[i];
-    driver->report->calls += parameters.calls;
+        report->states_by_depth[i] += parameters.states_by_depth[i];
+    report->calls += parameters.calls;
     test_directory_remove(scratch);
     if (wrong != NULL)
-        snprintf(driver->report->wrong, sizeof driver->report->wrong, "%s", wrong);
+        snprintf(report->wrong, sizeof report->wrong, "%s", wrong);
     if (wrong != NULL)
         fprintf(stderr, "%s: seed %llu: %s\n", driver->suite->name, (unsigned long long)seed,
                 wrong);
@@ -127,53 +151,78 @@ static void be_quiet(void)
         abort();
 }
 
-static bool wait_for(pid_t child, int *ret_status)
+/* A seed that a child is at. */
+struct job {
+    pid_t child; /* 0: none */
+    uint64_t seed;
+    double started;
+    struct report *report; /* its own, where children share it */
+};
+
+static void job_start(struct driver *driver, struct job *job, uint64_t seed, uint64_t states_max)
 {
-    double end = seconds() + HANG_SECONDS;
-
-    while (waitpid(child, ret_status, WNOHANG) == 0) {
-        struct timespec pause = {.tv_nsec = 2000000};
-
-        if (seconds() > end) {
-            kill(child, SIGABRT);
-            (void)waitpid(child, ret_status, 0);
-            return false;
-        }
-        nanosleep(&pause, NULL);
+    fflush(NULL);
+    job->report->wrong[0] = '\0';
+    job->seed = seed;
+    job->started = seconds();
+    job->child = fork();
+    if (job->child < 0)
+        abort();
+    if (job->child == 0) {
+        if (driver->is_quiet)
+            be_quiet();
+        exit(child_main(driver, job->report, seed, states_max));
     }
+}
+
+/* Did the seed pass? */
+static bool job_passed(const struct driver *driver, struct job *job, int status)
+{
+    job->child = 0;
+    if (WIFSIGNALED(status))
+        snprintf(job->report->wrong, sizeof job->report->wrong, "signal %d", WTERMSIG(status));
+    if (WIFSIGNALED(status) && !driver->is_quiet)
+        fprintf(stderr, "%s: seed %llu: ended by signal %d\n", driver->suite->name,
+                (unsigned long long)job->seed, WTERMSIG(status));
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool job_hangs(const struct driver *driver, struct job *job)
+{
+    int status;
+
+    if (seconds() < job->started + HANG_SECONDS)
+        return false;
+    kill(job->child, SIGABRT);
+    (void)waitpid(job->child, &status, 0);
+    job->child = 0;
+    snprintf(job->report->wrong, sizeof job->report->wrong, "it hangs");
+    if (!driver->is_quiet)
+        fprintf(stderr, "%s: seed %llu: hangs\n", driver->suite->name,
+                (unsigned long long)job->seed);
     return true;
+}
+
+static void wait_a_little(void)
+{
+    struct timespec pause = {.tv_nsec = 5000000};
+
+    nanosleep(&pause, NULL);
 }
 
 /* Does the seed pass? */
 static bool run_seed(struct driver *driver, uint64_t seed, uint64_t states_max)
 {
+    struct job job = {.report = driver->report};
     int status = 0;
-    pid_t child;
 
-    fflush(NULL);
-    driver->report->wrong[0] = '\0';
-    child = fork();
-    if (child < 0)
-        abort();
-    if (child == 0) {
-        if (driver->is_quiet)
-            be_quiet();
-        exit(child_main(driver, seed, states_max));
+    job_start(driver, &job, seed, states_max);
+    while (waitpid(job.child, &status, WNOHANG) == 0) {
+        if (job_hangs(driver, &job))
+            return false;
+        wait_a_little();
     }
-    if (!wait_for(child, &status)) {
-        snprintf(driver->report->wrong, sizeof driver->report->wrong, "it hangs");
-        if (!driver->is_quiet)
-            fprintf(stderr, "%s: seed %llu: hangs\n", driver->suite->name,
-                    (unsigned long long)seed);
-        return false;
-    }
-    if (WIFSIGNALED(status))
-        snprintf(driver->report->wrong, sizeof driver->report->wrong, "signal %d",
-                 WTERMSIG(status));
-    if (WIFSIGNALED(status) && !driver->is_quiet)
-        fprintf(stderr, "%s: seed %llu: ended by signal %d\n", driver->suite->name,
-                (unsigned long long)seed, WTERMSIG(status));
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return job_passed(driver, &job, status);
 }
 
 static bool fails_soon(struct driver *driver, uint64_t seed)
@@ -219,29 +268,96 @@ static void print_report(const struct driver *driver, uint64_t seeds)
     fflush(stdout);
 }
 
+static struct report *report_new(void)
+{
+    struct report *report =
+        mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (report == MAP_FAILED)
+        abort();
+    return report;
+}
+
+/* What the job has counted goes to the sum. */
+static void report_take(struct report *sum, struct report *part)
+{
+    sum->states += part->states;
+    for (size_t i = 0; i < sizeof sum->states_by_depth / sizeof sum->states_by_depth[0]; i++) {
+        sum->states_by_depth[i] += part->states_by_depth[i];
+        part->states_by_depth[i] = 0;
+    }
+    sum->calls += part->calls;
+    part->states = part->calls = 0;
+}
+
+/* Several seeds at a time. */
+struct many {
+    struct job jobs[JOBS_MAX];
+    uint64_t seed, seeds;             /* of the next; how many have passed */
+    uint64_t states_max, seed_states; /* in all, 0: no limit; of one seed */
+    double end;                       /* 0: no limit */
+    bool has_failed;
+    uint64_t failed_seed;
+};
+
+static bool many_goes_on(const struct driver *driver, const struct many *many)
+{
+    return !many->has_failed &&
+           (many->states_max == 0 || driver->report->states < many->states_max) &&
+           (many->end == 0 || seconds() < many->end);
+}
+
+/* Looks at each job once; the number of those that are at work. */
+static unsigned many_step(struct driver *driver, struct many *many)
+{
+    unsigned at_work = 0;
+
+    for (unsigned i = 0; i < driver->job_count; i++) {
+        struct job *job = &many->jobs[i];
+        bool ended, passed = false;
+        int status;
+
+        if (job->child == 0 && many_goes_on(driver, many))
+            job_start(driver, job, seed_next(&many->seed) % 1000000000, many->seed_states);
+        if (job->child == 0)
+            continue;
+        at_work++;
+        ended = waitpid(job->child, &status, WNOHANG) != 0;
+        if (ended)
+            passed = job_passed(driver, job, status);
+        else if (!job_hangs(driver, job))
+            continue;
+        report_take(driver->report, job->report);
+        many->seeds += passed;
+        if (!passed && !many->has_failed)
+            many->failed_seed = job->seed;
+        many->has_failed |= !passed;
+    }
+    return at_work;
+}
+
 /* Until so many states, or so many seconds; 0: no limit. */
 static int run_many(struct driver *driver, uint64_t seed, uint64_t states_max, double seconds_max)
 {
-    double end = seconds() + seconds_max, said = seconds();
-    uint64_t seeds = 0;
+    struct many many = {.seed = seed,
+                        .states_max = states_max,
+                        .seed_states = seconds_max > 0 ? SAMPLE_STATES : SEED_STATES,
+                        .end = seconds_max > 0 ? seconds() + seconds_max : 0};
+    double said = seconds();
 
-    while ((states_max == 0 || driver->report->states < states_max) &&
-           (seconds_max == 0 || seconds() < end)) {
-        uint64_t this_seed = seed_next(&seed) % 1000000000;
-
-        if (!run_seed(driver, this_seed, seconds_max > 0 ? SAMPLE_STATES : SEED_STATES)) {
-            shrink(driver, this_seed);
-            print_report(driver, seeds);
-            return 1;
-        }
-        seeds++;
+    for (unsigned i = 0; i < driver->job_count; i++)
+        many.jobs[i].report = report_new();
+    while (many_step(driver, &many) > 0) {
+        wait_a_little();
         if (seconds() - said > 60) {
-            print_report(driver, seeds);
+            print_report(driver, many.seeds);
             said = seconds();
         }
     }
-    print_report(driver, seeds);
-    return 0;
+    if (many.has_failed)
+        shrink(driver, many.failed_seed);
+    print_report(driver, many.seeds);
+    return many.has_failed ? 1 : 0;
 }
 
 /* ---- missing syncs ---- */
@@ -366,7 +482,7 @@ static int run_mutations(struct driver *driver, uint64_t seed)
 static int usage(const char *program)
 {
     fprintf(stderr,
-            "usage: %s [--seed S] [--ops N] [--times N] [--states N] [--seconds N] "
+            "usage: %s [--seed S] [--ops N] [--times N] [--states N] [--seconds N] [--jobs N] "
             "[--mutate [--only TEXT]] [--verbose]\n",
             program);
     return 2;
@@ -384,7 +500,7 @@ static int run_times(struct driver *driver, uint64_t seed, unsigned times)
 int crash_driver_main(const struct crash_suite *suite, int count, char **arguments)
 {
     const char *environment = getenv("VARVE_CRASH_SECONDS");
-    struct driver driver = {.suite = suite, .program = arguments[0]};
+    struct driver driver = {.suite = suite, .program = arguments[0], .job_count = 1};
     double seconds_max = environment != NULL ? strtod(environment, NULL) : 20;
     uint64_t seed = 0, states_max = 0;
     unsigned times = 1;
@@ -415,6 +531,10 @@ int crash_driver_main(const struct crash_suite *suite, int count, char **argumen
         } else if (strcmp(option, "--states") == 0) {
             states_max = strtoull(value, NULL, 0);
             seconds_max = 0;
+        } else if (strcmp(option, "--jobs") == 0) {
+            driver.job_count = (unsigned)strtoul(value, NULL, 0);
+            if (driver.job_count < 1 || driver.job_count > JOBS_MAX)
+                return usage(arguments[0]);
         } else if (strcmp(option, "--only") == 0) {
             driver.only = value;
         } else if (strcmp(option, "--seconds") == 0) {
@@ -423,10 +543,7 @@ int crash_driver_main(const struct crash_suite *suite, int count, char **argumen
             return usage(arguments[0]);
         }
     }
-    driver.report = mmap(NULL, sizeof *driver.report, PROT_READ | PROT_WRITE,
-                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (driver.report == MAP_FAILED)
-        return 1;
+    driver.report = report_new();
     if (has_seed && !mutate)
         return run_times(&driver, seed, times);
     if (!has_seed)

@@ -4,6 +4,7 @@
  *
  *   crash_x                    a sample: as many seeds as VARVE_CRASH_SECONDS (default 20) allow
  *   crash_x --states N         until N images were recovered; 0: for ever
+ *   crash_x --jobs N           so many seeds at a time, of the two above
  *   crash_x --seed S [--ops N] one seed, as printed by a failure
  *   crash_x --mutate           each place that syncs is made to do nothing, one after the other:
  * the suite must notice. Prints what it noticed, and the survivors; fails when there are any that
