@@ -226,8 +226,10 @@ int store_remove_chunk(struct store *store, const char *name)
     result = count_names(store, name, status.st_ino, &count);
     if (result < 0)
         return result;
-    /* This name is one of those in use, the only one when there is no checkpoint's. */
-    if (count.in_use > 1 && count.in_use + count.in_tmp + count.below > status.st_nlink)
+    /* This name is one of those in use, the only one when there is no checkpoint's. Those of deleted
+     * checkpoints are still to be removed: a name that leads nowhere could not be. */
+    if (count.in_use + count.below > 1 &&
+        count.in_use + count.in_tmp + count.below > status.st_nlink)
         return keep_stale(store, store->chunks, name, name);
     return io_unlink(store->io, store->chunks, name);
 }

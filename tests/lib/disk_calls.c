@@ -562,6 +562,7 @@ static int disk_rename(struct io *io, struct io_file *from_directory, const char
         return disk_leave(disk, error);
     disk_directory_set(disk, to_directory->inode, to, source,
                        disk_names_linked(&from_directory->inode->names, from), group);
+    to_directory->inode->halves[to_directory->inode->half_count - 1].is_arrival = true;
     if (disk->options.is_checked && to_directory->inode != from_directory->inode)
         group = disk->next_number;
     disk_directory_set(disk, from_directory->inode, from, DISK_NOTHING, 0, group);

@@ -166,6 +166,32 @@ static void apply_write(const struct cut *cut, struct disk_inode *inode, size_t 
         disk_content_resize(&inode->durable, end);
 }
 
+/* Is only this end of the rename still to come to the disk? */
+static bool is_last_end(const struct disk_model *disk, const struct disk_half *end)
+{
+    for (size_t i = 0; i < disk->inode_count; i++)
+        for (size_t j = 0; disk->inodes[i] != NULL && j < disk->inodes[i]->half_count; j++)
+            if (&disk->inodes[i]->halves[j] != end &&
+                disk->inodes[i]->halves[j].group == end->group)
+                return false;
+    return true;
+}
+
+/* The directory that a file left was synced, the one that it came to was not: it has lost a name, but
+ * its count stands. (Of one that is in both it is taken to have two.) Before any half is dropped. */
+static void settle_halves(const struct cut *cut, struct disk_model *disk, size_t index)
+{
+    const struct disk_inode *directory = disk->inodes[index];
+
+    for (size_t i = 0; i < directory->half_count; i++) {
+        const struct disk_half *half = &directory->halves[i];
+
+        if (half->is_arrival && disk->inodes[half->inode] != NULL &&
+            !cut_keeps(cut, half->group, 0, index, true) && is_last_end(disk, half))
+            disk->inodes[half->inode]->halved++;
+    }
+}
+
 static void settle_inode(const struct cut *cut, struct disk_inode *inode, size_t index)
 {
     for (size_t i = 0; i < inode->change_count; i++) {
@@ -308,10 +334,10 @@ static void settle_links(const struct cut *cut, struct disk_model *disk, size_t 
     }
     if (cut->mode == CUT_EVERYTHING || (cut->mode != CUT_NOTHING && cut_dice(cut, index, 3) < 128))
         missing = 0;
-    if (inode->deficit >= (int)names)
+    if (inode->deficit >= (int)(names + inode->halved))
         inode->links = 0;
     else
-        inode->links = (unsigned)((int)names - inode->deficit);
+        inode->links = (unsigned)((int)(names + inode->halved) - inode->deficit);
     if (inode->links > 0)
         inode->links = missing < inode->links ? inode->links - missing : 1;
     inode->links_synced = disk->next_number;
@@ -359,6 +385,12 @@ struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed)
     struct cut cut = cut_of(image, seed);
     bool *is_free = find_free(image);
 
+    for (size_t i = 0; i < image->inode_count; i++)
+        if (image->inodes[i] != NULL)
+            image->inodes[i]->halved = 0;
+    for (size_t i = 0; i < image->inode_count; i++)
+        if (image->inodes[i] != NULL)
+            settle_halves(&cut, image, i);
     for (size_t i = 0; i < image->inode_count; i++)
         if (image->inodes[i] != NULL)
             settle_inode(&cut, image->inodes[i], i);

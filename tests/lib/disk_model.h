@@ -9,7 +9,8 @@
  *   mode, link count          what fsync (not fdatasync) of the file covered; else old or new
  *   names                     what a sync of their directory covered; of every later change of a
  *                             name the old or the new one. The two ends of a rename come together
- *                             unless one directory was synced and the other was not
+ *                             unless one directory was synced and the other was not; a name that is
+ *                             lost so does not lower the link count
  *   everything                what a sync of the file system covered
  * With `is_checked` it is a file system without a journal that is repaired after every cut (e2fsck).
  * More may be missing then: the ends of a rename from one directory to another are two changes, and

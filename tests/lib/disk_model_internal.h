@@ -49,7 +49,8 @@ struct disk_half {
     size_t inode;
     uint64_t linked;
     uint64_t number;
-    uint64_t group; /* the two ends of a rename have the same */
+    uint64_t group;  /* the two ends of a rename have the same */
+    bool is_arrival; /* the end of a rename that gives the new name */
 };
 
 struct disk_inode {
@@ -61,7 +62,8 @@ struct disk_inode {
     unsigned handles;
     mode_t mode, durable_mode;
     unsigned links;
-    int deficit;           /* so many more names than links, since a cut */
+    int deficit; /* so many more names than links, since a cut */
+    int halved;  /* in a cut: so many names are missing, or there twice, by half a rename */
     uint64_t links_synced; /* the disk has the count of links made before */
     char label[96];
 
