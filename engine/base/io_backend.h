@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * io_backend.h - what the real backends share; private to io.c, io_sync.c and io_uring.c
+ * io_backend.h - what the real backends share; private to io.c, io_journal.c, io_sync.c and io_uring.c
  *
  * io_uring improves on transfers only, so it takes everything else, and the open file itself, from
  * io_sync.
@@ -25,6 +25,9 @@ int io_sync_open_backend(struct io **ret_io);
 
 /* -errno where the kernel forbids or lacks rings. */
 int io_uring_open_backend(struct io **ret_io);
+
+/* Is the file on a relative of ext4 that keeps no journal, as far as one can tell? */
+bool io_lacks_journal(int descriptor);
 
 /* 0, or ERROR_UNALIGNED for a misaligned transfer of a direct file. */
 static inline int io_check_alignment(const struct io_file *file, const void *data, size_t size,

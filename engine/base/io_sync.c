@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "engine/base/io_backend.h"
+#include "engine/base/log.h"
 
 /* The negative errno of a system call that returned -1; 0 otherwise. */
 static int result_of(int result)
@@ -290,10 +291,33 @@ static int sync_mkdir(struct io *io, struct io_file *directory, const char *name
     return result_of(mkdirat(directory->descriptor, name, mode));
 }
 
+/*
+ * Without a journal the blocks of a removed file are anybody's at once, and on the disk it may still be
+ * there. After a cut two files have them; where one is the block in which both keep the list of their
+ * others, e2fsck destroys the newer file when it mends the older one, however often that was synced
+ * (seen with e2fsck 1.47). So the file is held open until the disk knows that it has no name.
+ */
+static int unlink_held(int directory, const char *name, bool is_directory)
+{
+    int file = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int result = result_of(unlinkat(directory, name, is_directory ? AT_REMOVEDIR : 0));
+    struct stat status;
+
+    if (file < 0)
+        return result;
+    if (result == 0 && fstat(file, &status) == 0 && status.st_nlink == 0 && status.st_blocks > 0 &&
+        fsync(file) < 0)
+        log_warning("%s was removed, which could not be synced: %s", name, error_text(-errno));
+    close(file);
+    return result;
+}
+
 static int sync_unlink(struct io *io, struct io_file *directory, const char *name,
                        bool is_directory)
 {
     (void)io;
+    if (io_lacks_journal(directory->descriptor))
+        return unlink_held(directory->descriptor, name, is_directory);
     return result_of(unlinkat(directory->descriptor, name, is_directory ? AT_REMOVEDIR : 0));
 }
 

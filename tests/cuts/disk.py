@@ -95,6 +95,8 @@ class Disk:
         if self.kind == "ext4-nojournal":
             # What is found there is of no use to anybody, and fills the disk in the end.
             run("find", self.point + "/lost+found", "-mindepth", "1", "-delete")
+            # For good: the next check is not to find its blocks with two owners because of us.
+            run("sync", "-f", self.point)
 
     def end(self):
         unmount(self.point)

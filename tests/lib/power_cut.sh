@@ -19,15 +19,22 @@ disk_make() { # SIZE
     store=$disk/store
 }
 
-# The store is then $cut/store. With "repaired" e2fsck runs in between, as it does when a machine
-# starts: such an ext4 needs it before it can take new files.
-disk_cut() { # [repaired]
-    local pid status=0
+# The device as it is now, in $directory/cut-image.
+disk_copy() {
+    local pid
 
     pid=$(daemon_pid)
     kill -STOP "$pid"
     cp --sparse=always "$directory/image" "$directory/cut-image"
     kill -CONT "$pid"
+}
+
+# The store is then $cut/store. With "repaired" e2fsck runs in between, as it does when a machine
+# starts: such an ext4 needs it before it can take new files.
+disk_cut() { # [repaired]
+    local status=0
+
+    disk_copy
     if [ "${1:-}" = repaired ]; then
         e2fsck -fy "$directory/cut-image" >"$directory/e2fsck" 2>&1 || status=$?
         [ "$status" -le 1 ] || fail "e2fsck: status $status: $(cat "$directory/e2fsck")"
