@@ -283,7 +283,8 @@ static int create_reserve(struct engine *engine, struct checkpoint *checkpoint)
 
 /* The barrier: a mark in the log, and the generation ends with it. The view is taken before, while
  * nobody can write: the mark is no record, so that only its number is the next one. */
-static int create_barrier(struct engine *engine, struct checkpoint *checkpoint)
+static int create_barrier(struct engine *engine, struct checkpoint *checkpoint,
+                          uint64_t *ret_sequence)
 {
     struct engine_view *view = NULL;
     struct buffer mark = {0};
@@ -310,6 +311,7 @@ static int create_barrier(struct engine *engine, struct checkpoint *checkpoint)
         checkpoint->record.sequence = sequence;
         checkpoint->view = view;
         view = NULL;
+        *ret_sequence = sequence;
     }
     took = clock_monotonic_ns() - begin;
     lock_release(&engine->write_lock);
@@ -322,11 +324,12 @@ out:
 }
 
 /* The mark stands in the order of things already: a full disk, which the check before should have
- * noticed, is waited out. */
-static int create_commit(struct engine *engine, const struct checkpoint *checkpoint)
+ * noticed, is waited out. The record is the checkpoint thread's from the barrier on: its directory may
+ * be complete before this returns. */
+static int create_commit(struct engine *engine, uint64_t sequence)
 {
     for (;;) {
-        int result = engine_commit(engine, checkpoint->record.sequence, true);
+        int result = engine_commit(engine, sequence, true);
 
         if (result == 0 || engine_latched(engine))
             return result;
@@ -341,6 +344,7 @@ int engine_checkpoint_create(struct engine *engine, struct slice name, struct sl
                              uint64_t *ret_id)
 {
     struct checkpoint *checkpoint;
+    uint64_t sequence = 0;
     int result;
 
     if (engine->read_only)
@@ -359,9 +363,9 @@ int engine_checkpoint_create(struct engine *engine, struct slice name, struct sl
     blocking_enter();
     result = engine_checkpoint_wait_for_room(engine);
     if (result == 0)
-        result = create_barrier(engine, checkpoint);
+        result = create_barrier(engine, checkpoint, &sequence);
     if (result == 0)
-        result = create_commit(engine, checkpoint);
+        result = create_commit(engine, sequence);
     lock_acquire(&engine->checkpoint_lock);
     if (result == 0) {
         if (checkpoint->state == CHECKPOINT_CREATING)
