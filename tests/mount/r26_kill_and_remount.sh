@@ -56,6 +56,10 @@ PYTHON
 for round in $(seq $rounds); do
     write_files "$round" 2>"$directory/writer" &
     writer=$!
+    until [ -e "$directory/synced-$round" ]; do # on a busy machine python needs its time
+        kill -0 $writer || fail "the writer ended: $(cat "$directory/writer")"
+        sleep 0.01
+    done
     sleep "0.$((RANDOM % 9 + 1))"
     [ $((round % 2)) = 0 ] || mkdir "$mnt/.snapshots/at-$round"
     kill -0 $writer || fail "the writer ended: $(cat "$directory/writer")"

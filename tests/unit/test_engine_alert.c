@@ -445,7 +445,9 @@ static void r7_a_disk_that_hangs_is_named_and_closing_ends_cleanly_when_it_answe
 
         assert_int_equal(child_run(hang_while_closing, &hang, output, sizeof output), 0);
         reports = count_lines(output, "the disk has not answered for");
-        assert_in_range(reports, 2, 8); /* at 40, 80, 160, 320 and 640 ms, and not more often */
+        /* At 40, 80, 160, 320 and 640 ms. Told at every look it would be seventy times; a few more
+         * are the disk's own, on a busy machine. */
+        assert_in_range(reports, 2, 30);
         assert_non_null(strstr(output, hangs[i].named));
         assert_non_null(strstr(output, hangs[i].where));
         assert_non_null(strstr(output, "the disk answers again after"));
