@@ -65,8 +65,6 @@ static int copy_file(struct io *io, struct io_file *from_directory, struct io_fi
         result = copy_bytes(io, from, to);
     if (result == 0)
         result = io_chmod(io, to, 0444);
-    if (result == 0)
-        result = io_sync(io, to, false);
     if (result < 0 && to != NULL)
         (void)io_unlink(io, to_directory, name); /* no partial file stays (R49) */
     io_close(io, to);

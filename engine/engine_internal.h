@@ -440,7 +440,8 @@ int checkpoint_files_publish(struct store *store, const struct sealed_manifest *
                              const char *name, bool is_there);
 /* What _prepare made, if anything, will not be published. */
 void checkpoint_files_abandon(struct store *store, uint64_t id);
-/* Link (or, across limits, copy) one file. 0: linked, 1: copied, or an error. */
+/* Link (or, across limits, copy) one file. 0: linked, 1: copied, or an error. Neither the file nor its
+ * name is synced: the caller does that, for all of them at once where there are many. */
 int checkpoint_files_link(struct io *io, struct io_file *from_directory,
                           struct io_file *to_directory, const char *name);
 /* Take checkpoints/<name> away (into tmp/deleted/), if it is the checkpoint `id`; then
