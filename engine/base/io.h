@@ -172,7 +172,8 @@ static inline bool io_same_file(const struct stat *left, const struct stat *righ
 int io_chmod(struct io *io, struct io_file *file, mode_t mode);
 int io_mkdir(struct io *io, struct io_file *directory, const char *name, mode_t mode);
 
-/* -ENOENT when there is no such name. */
+/* -ENOENT when there is no such name. On a file system without a journal it waits until the disk knows
+ * that the file is gone (io_sync.c says why). */
 int io_unlink(struct io *io, struct io_file *directory, const char *name);
 int io_rmdir(struct io *io, struct io_file *directory, const char *name);
 

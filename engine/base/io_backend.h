@@ -8,12 +8,18 @@
 #ifndef VARVE_ENGINE_BASE_IO_BACKEND_H
 #define VARVE_ENGINE_BASE_IO_BACKEND_H
 
+#include <stdatomic.h>
+
 #include "engine/base/error.h"
 #include "engine/base/io.h"
+
+enum io_journal { IO_JOURNAL_UNKNOWN, IO_JOURNAL_KEPT, IO_JOURNAL_LACKING };
 
 struct io_file {
     int descriptor;
     bool is_direct; /* asked for, whether or not the file system agreed */
+    atomic_int
+        journal; /* of a directory: what its file system has, once a name was removed in it */
 };
 
 /* One system call takes no more than this (MAX_RW_COUNT); the rest is a short transfer. */

@@ -166,7 +166,11 @@ static int sync_open(struct io *io, struct io_file *directory, const char *name,
         close(descriptor);
         goto fail;
     }
-    *file = (struct io_file){descriptor, (flags & IO_OPEN_DIRECT) != 0};
+    *file = (struct io_file){
+        .descriptor = descriptor,
+        .is_direct = (flags & IO_OPEN_DIRECT) != 0,
+        .journal = IO_JOURNAL_UNKNOWN,
+    };
     *ret_file = file;
     return 0;
 
@@ -312,11 +316,23 @@ static int unlink_held(int directory, const char *name, bool is_directory)
     return result;
 }
 
+/* Asked once for each open directory. */
+static bool lacks_journal(struct io_file *directory)
+{
+    int journal = atomic_load_explicit(&directory->journal, memory_order_relaxed);
+
+    if (journal == IO_JOURNAL_UNKNOWN) {
+        journal = io_lacks_journal(directory->descriptor) ? IO_JOURNAL_LACKING : IO_JOURNAL_KEPT;
+        atomic_store_explicit(&directory->journal, journal, memory_order_relaxed);
+    }
+    return journal == IO_JOURNAL_LACKING;
+}
+
 static int sync_unlink(struct io *io, struct io_file *directory, const char *name,
                        bool is_directory)
 {
     (void)io;
-    if (io_lacks_journal(directory->descriptor))
+    if (lacks_journal(directory))
         return unlink_held(directory->descriptor, name, is_directory);
     return result_of(unlinkat(directory->descriptor, name, is_directory ? AT_REMOVEDIR : 0));
 }
