@@ -126,6 +126,25 @@ int steps_wait_for_directories(struct life *life)
     }
 }
 
+int steps_sync(struct life *life)
+{
+    int error = fs_sync(life->fs);
+
+    if (error == 0)
+        life_note_durable(life);
+    return error;
+}
+
+int steps_flush(struct life *life)
+{
+    return engine_flush(life->engine);
+}
+
+int steps_compact(struct life *life)
+{
+    return engine_compact(life->engine);
+}
+
 int steps_take_snapshot(struct life *life, const char *name, bool wait)
 {
     const struct snapshot_tag tags[] = {{"key", "value"}, {"other", "tag"}};

@@ -24,6 +24,11 @@ int steps_read_from(struct life *life, const char *path, size_t size, uint64_t o
 int steps_copy(struct life *life, const char *from, const char *to, uint64_t offset,
                uint64_t length);
 
+/* All of it durable; all of it in tables; all of it merged. */
+int steps_sync(struct life *life);
+int steps_flush(struct life *life);
+int steps_compact(struct life *life);
+
 int steps_take_snapshot(struct life *life, const char *name, bool wait);
 int steps_wait_for_directories(struct life *life);
 int steps_delete_snapshot(struct life *life, const char *name);

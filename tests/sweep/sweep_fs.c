@@ -383,25 +383,6 @@ static int sync_file(struct life *life)
     return error;
 }
 
-static int sync_all(struct life *life)
-{
-    int error = fs_sync(life->fs);
-
-    if (error == 0)
-        life_note_durable(life);
-    return error;
-}
-
-static int flush(struct life *life)
-{
-    return engine_flush(life->engine);
-}
-
-static int compact(struct life *life)
-{
-    return engine_compact(life->engine);
-}
-
 static int refuse_changes(struct life *life)
 {
     int error = fs_set_read_only(life->fs, true);
@@ -574,7 +555,7 @@ static const struct life_step steps[] = {
     {"rename exchange", rename_exchange, false},
     {"rename exchange back", rename_exchange, false},
     {"rename directory", rename_directory, false},
-    {"flush", flush, false},
+    {"flush", steps_flush, false},
     {"read", read_all, false},
     {"truncate", truncate_inside, true},
     {"truncate pieces", truncate_pieces, true},
@@ -601,13 +582,13 @@ static const struct life_step steps[] = {
     {"rmdir", remove_directory, false},
     {"unlink", unlink_file, false},
     {"unlink held", unlink_held, true},
-    {"compact", compact, false},
+    {"compact", steps_compact, false},
     {"delete two", delete_two, false},
     {"check", check, false},
     {"rollback", roll_back, true},
     {"keep going", keep_going, true},
-    {"compact again", compact, false},
-    {"sync", sync_all, false},
+    {"compact again", steps_compact, false},
+    {"sync", steps_sync, false},
 };
 #define STEPS (sizeof steps / sizeof *steps)
 

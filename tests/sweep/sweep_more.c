@@ -33,25 +33,6 @@ static void take_steps(struct life *life, const struct life_step *steps, size_t 
         (void)life_take(life, &steps[i]);
 }
 
-static int sync_all(struct life *life)
-{
-    int error = fs_sync(life->fs);
-
-    if (error == 0)
-        life_note_durable(life);
-    return error;
-}
-
-static int flush(struct life *life)
-{
-    return engine_flush(life->engine);
-}
-
-static int compact(struct life *life)
-{
-    return engine_compact(life->engine);
-}
-
 static int roll_back(struct life *life)
 {
     return steps_roll_back(life, "one");
@@ -66,9 +47,9 @@ static int snapshot_three(struct life *life)
 
 static const struct life_step refused_steps[] = {
     {"snapshot three", snapshot_three, false},
-    {"compact", compact, false},
+    {"compact", steps_compact, false},
     {"rollback", roll_back, true},
-    {"sync", sync_all, false},
+    {"sync", steps_sync, false},
 };
 
 static void run_refused(const char *directory, bool cut)
@@ -199,15 +180,15 @@ static const struct life_step back_steps[] = {
     {"copy back", copy_back, true},
     {"read back", read_back, false},
     {"scattered", write_scattered, true},
-    {"flush", flush, false},
+    {"flush", steps_flush, false},
     {"read scattered", read_scattered, false},
-    {"sync", sync_all, false},
+    {"sync", steps_sync, false},
     {"delete in use", delete_in_use, false},
     {"snapshot of an orphan", snapshot_of_orphan, true},
     {"rollback in use", roll_back_in_use, true},
     {"rollback to an orphan", roll_back_to_orphan, true},
-    {"compact", compact, false},
-    {"sync", sync_all, false},
+    {"compact", steps_compact, false},
+    {"sync", steps_sync, false},
 };
 
 static void run_back(const char *directory, bool cut)
@@ -234,10 +215,10 @@ static int read_moved(struct life *life)
 }
 
 static const struct life_step move_steps[] = {
-    {"compact", compact, false},
+    {"compact", steps_compact, false},
     {"read", read_moved, false},
-    {"compact again", compact, false},
-    {"sync", sync_all, false},
+    {"compact again", steps_compact, false},
+    {"sync", steps_sync, false},
 };
 
 static void run_move(const char *directory, bool cut)
@@ -350,10 +331,10 @@ static int read_by_thread(struct life *life)
 }
 
 static const struct life_step large_steps[] = {
-    {"values", set_values, true},    {"flush", flush, false},
-    {"read", read_by_thread, false}, {"snapshot three", snapshot_three, false},
-    {"compact", compact, false},     {"read again", read_by_thread, false},
-    {"sync", sync_all, false},
+    {"values", set_values, true},      {"flush", steps_flush, false},
+    {"read", read_by_thread, false},   {"snapshot three", snapshot_three, false},
+    {"compact", steps_compact, false}, {"read again", read_by_thread, false},
+    {"sync", steps_sync, false},
 };
 
 static void run_large(const char *directory, bool cut)

@@ -259,6 +259,22 @@ static void a_checkpoint_of_copies_says_so_and_reads_as_one_of_links(void **stat
     fault_io_free(fault);
 }
 
+/* A store with the checkpoint "x", opened on the disk that fails. */
+static struct store *open_with_checkpoint(struct engine_fixture *fixture, struct fault_io *fault,
+                                          uint64_t *ret_id)
+{
+    struct store *store;
+
+    put_some(fixture->engine, 1);
+    assert_int_equal(
+        engine_checkpoint_create(fixture->engine, slice_of_string("x"), slice_of(NULL, 0), ret_id),
+        0);
+    assert_int_equal(engine_checkpoint_wait(fixture->engine, *ret_id), 0);
+    engine_fixture_close(fixture);
+    assert_int_equal(store_open(fault_io_get(fault), fixture->path, true, &store), 0);
+    return store;
+}
+
 /* What cannot be read at the moment is not known to be damaged, and stays where it is. */
 static void a_checkpoint_that_cannot_be_read_for_once_is_not_cleared_away(void **state)
 {
@@ -267,12 +283,7 @@ static void a_checkpoint_that_cannot_be_read_for_once_is_not_cleared_away(void *
     struct store *store;
     uint64_t id;
 
-    put_some(fixture->engine, 1);
-    assert_int_equal(
-        engine_checkpoint_create(fixture->engine, slice_of_string("x"), slice_of(NULL, 0), &id), 0);
-    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
-    engine_fixture_close(fixture);
-    assert_int_equal(store_open(fault_io_get(fault), fixture->path, true, &store), 0);
+    store = open_with_checkpoint(fixture, fault, &id);
     for (unsigned nth = 1; nth < 8; nth++) {
         const enum fault_call calls[] = {FAULT_OPEN, FAULT_READ};
 
@@ -323,12 +334,7 @@ static void r30_a_failed_call_leaves_no_working_directory_and_the_retry_works(vo
     unsigned failures = 0;
     uint64_t id;
 
-    put_some(fixture->engine, 1);
-    assert_int_equal(
-        engine_checkpoint_create(fixture->engine, slice_of_string("x"), slice_of(NULL, 0), &id), 0);
-    assert_int_equal(engine_checkpoint_wait(fixture->engine, id), 0);
-    engine_fixture_close(fixture);
-    assert_int_equal(store_open(fault_io_get(fault), fixture->path, true, &store), 0);
+    store = open_with_checkpoint(fixture, fault, &id);
     assert_int_equal(io_open(store->io, store->checkpoints, "x", IO_OPEN_DIRECTORY, 0, &directory),
                      0);
     assert_int_equal(sealed_manifest_read(store->io, directory, &plan, &hash), 0);
@@ -374,8 +380,7 @@ int main(void)
                                         pair_setup, pair_teardown),
         cmocka_unit_test_setup_teardown(r49_no_space_in_the_middle_of_a_copy_leaves_no_partial_file,
                                         pair_setup, pair_teardown),
-        cmocka_unit_test_setup_teardown(a_copy_that_fails_is_none, pair_setup,
-                                        pair_teardown),
+        cmocka_unit_test_setup_teardown(a_copy_that_fails_is_none, pair_setup, pair_teardown),
         cmocka_unit_test_setup_teardown(a_checkpoint_of_copies_says_so_and_reads_as_one_of_links,
                                         engine_fixture_setup, engine_fixture_teardown),
     };
