@@ -122,7 +122,6 @@ static struct disk_model *make_uncounted(const char *base, const char *store, co
     char *chunks = test_path(store, "chunks"), *checkpoints = test_path(store, "checkpoints");
     char *checkpoint = test_path(checkpoints, "kept"), *names = test_path(checkpoint, "chunks");
 
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     make_file(disk, chunks, name);
     make_directory(disk, checkpoints, "kept");

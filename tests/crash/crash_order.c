@@ -130,7 +130,6 @@ static void r42_a_rename_is_followed_by_a_sync_of_its_directory(void **state)
     char pending[256] = "";
 
     (void)state;
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     engine_options_default(&options);
     options.path = store;
@@ -282,7 +281,6 @@ static void check_kill(const struct engine_options *from, const char *base, cons
     uint64_t steps;
 
     disk_model_set_base(kill->disk, base);
-    disk_model_put_manifest(kill->disk, "store");
     options.path = store;
     options.io = disk_model_io(kill->disk);
     assert_int_equal(engine_open(&options, &engine), 0);
@@ -308,7 +306,6 @@ static void check_kills_of_recovery(const struct engine_options *from, const cha
     uint64_t steps;
 
     disk_model_set_base(disk, base);
-    disk_model_put_manifest(disk, "store");
     options.path = store;
     options.io = disk_model_io(disk);
     disk_model_observe(disk, take_kill, inner);
@@ -321,7 +318,6 @@ static void check_kills_of_recovery(const struct engine_options *from, const cha
     for (size_t i = 0; i < inner->count; i++) {
         disk = inner->list[i].disk;
         disk_model_set_base(disk, base);
-        disk_model_put_manifest(disk, "store");
         options.io = disk_model_io(disk);
         assert_int_equal(engine_open(&options, &engine), 0);
         assert_int_equal(check_steps(engine), steps);
@@ -344,7 +340,6 @@ static void r23_killed_between_any_two_calls_every_batch_is_applied_once(void **
     struct engine *engine;
 
     (void)state;
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     engine_options_default(&options);
     options.path = store;
@@ -400,7 +395,6 @@ static void open_at(struct disk_model *disk, const char *base, const struct engi
     char *store = test_path(base, "store");
 
     disk_model_set_base(disk, base);
-    disk_model_put_manifest(disk, "store");
     options.path = store;
     options.io = disk_model_io(disk);
     assert_int_equal(engine_open(&options, ret_engine), 0);
@@ -442,7 +436,6 @@ static void a_deletion_that_was_killed_survives_a_cut_of_the_next_start(void **s
     uint64_t id;
 
     (void)state;
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     engine_options_default(&options);
     options.memtable_bytes = 4096;
@@ -511,7 +504,6 @@ static void a_checkpoint_is_emptied_when_its_new_name_is_durable(void **state)
     uint64_t id;
 
     (void)state;
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     engine_options_default(&options);
     options.sync_window_ms = 0;
@@ -569,7 +561,6 @@ static void a_rename_is_durable_before_the_clean_mark(void **state)
     uint64_t id;
 
     (void)state;
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     engine_options_default(&options);
     options.sync_window_ms = 0;
@@ -665,7 +656,6 @@ static void what_is_synced_is_in_chunks_that_have_their_names(void **state)
     uint64_t number = 0;
 
     (void)state;
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     engine_options_default(&options);
     options.sync_window_ms = 0;
@@ -805,7 +795,6 @@ static void r66_a_chunk_taken_back_from_a_snapshot_is_there_for_good(void **stat
     uint64_t id, other_id;
 
     (void)state;
-    disk_model_put_manifest(disk, "store");
     assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
     engine_options_default(&options);
     options.sync_window_ms = 0;

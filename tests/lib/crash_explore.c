@@ -415,7 +415,6 @@ static char *recover(struct crash_explorer *explorer, struct disk_model *image,
     snprintf(base, sizeof base, "%s/%u", explorer->scratch, depth);
     snprintf(life.store, sizeof life.store, "%s/store", base);
     disk_model_set_base(image, base);
-    disk_model_put_manifest(image, "store");
     disk_model_skip_syncs(image, explorer->skipped_site);
     disk_model_observe_sites(image, explorer->site_observer, explorer->site_context);
     life.options = explorer->options;

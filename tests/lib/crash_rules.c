@@ -226,7 +226,6 @@ static char *judge_mkfs(struct disk_model *image, const char *base, bool is_made
 
     snprintf(store, sizeof store, "%.4100s/store", base);
     disk_model_set_base(image, base);
-    disk_model_put_manifest(image, "store");
     options.path = store;
     options.io = disk_model_io(image);
     if (!is_made && !has_format(options.io, store)) {
@@ -260,7 +259,6 @@ char *crash_rules_check_mkfs(struct disk_model *disk, const char *base,
     snprintf(store, sizeof store, "%s/store", base);
     snprintf(other, sizeof other, "%.4000s-cut", base);
     disk_model_set_base(disk, base);
-    disk_model_put_manifest(disk, "store");
     crash_watch_start(&watch, disk, NULL, 1000, seed);
     error = store_create(disk_model_io(disk), store, format);
     crash_watch_stop(&watch, disk);

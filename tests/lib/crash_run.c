@@ -149,7 +149,6 @@ char *crash_run(struct crash_parameters *parameters, const struct crash_life *li
     snprintf(run.store, sizeof run.store, "%s/store", run.base);
     run.disk = disk_model_new(run.base);
     disk_model_set_options(run.disk, &disk_options);
-    disk_model_put_manifest(run.disk, "store");
     run.options = run.explorer.options;
     run.options.path = run.store;
     run.options.io = disk_model_io(run.disk);

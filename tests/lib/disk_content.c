@@ -149,3 +149,17 @@ void disk_content_resize(struct disk_content *content, uint64_t size_bytes)
     pages_reserve(content, kept);
     content->size_bytes = size_bytes;
 }
+
+void disk_content_set(struct disk_content *content, const void *data, size_t size)
+{
+    const uint8_t *from = data;
+
+    disk_content_resize(content, size);
+    for (size_t at = 0; at < size; at += DISK_PAGE_SIZE) {
+        size_t part = size - at < DISK_PAGE_SIZE ? size - at : DISK_PAGE_SIZE;
+        const struct disk_page *page = content->pages[at / DISK_PAGE_SIZE];
+
+        if (page == NULL || memcmp(page->data, from + at, part) != 0)
+            disk_content_write(content, from + at, part, at);
+    }
+}

@@ -37,6 +37,9 @@ void disk_content_write(struct disk_content *content, const void *data, size_t s
 size_t disk_content_read(const struct disk_content *content, void *data, size_t size,
                          uint64_t offset);
 
+/* The whole of it; pages that stay as they are stay shared. */
+void disk_content_set(struct disk_content *content, const void *data, size_t size);
+
 /* What is cut off reads as zeros when the file grows again. */
 void disk_content_resize(struct disk_content *content, uint64_t size_bytes);
 

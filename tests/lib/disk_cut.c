@@ -15,12 +15,6 @@
 
 #define STRANGE_CHANCE 40 /* of 256: a name leads to something of another kind */
 
-void disk_manifest_data_unref(struct disk_manifest_data *data)
-{
-    if (data != NULL && atomic_fetch_sub_explicit(&data->references, 1, memory_order_acq_rel) == 1)
-        free(data);
-}
-
 /* ---- copies ---- */
 
 static struct disk_inode *copy_inode(const struct disk_inode *from)
@@ -61,9 +55,6 @@ struct disk_model *disk_model_clone_locked(struct disk_model *disk)
     for (size_t i = 0; i < disk->inode_count; i++)
         if (disk->inodes[i] != NULL)
             copy->inodes[i] = copy_inode(disk->inodes[i]);
-    copy->manifest = disk->manifest;
-    if (copy->manifest != NULL)
-        atomic_fetch_add_explicit(&copy->manifest->references, 1, memory_order_relaxed);
     disk_collect(copy);
     disk_model_enlist(copy);
     return copy;
@@ -437,23 +428,6 @@ static void make_real_directory(const char *path)
     }
 }
 
-void disk_model_put_manifest(struct disk_model *disk, const char *store)
-{
-    char path[4096], file[4200];
-
-    make_real_directory(disk->base);
-    snprintf(path, sizeof path, "%s/%s", disk->base, store);
-    make_real_directory(path);
-    snprintf(path, sizeof path, "%s/%s/manifest", disk->base, store);
-    make_real_directory(path);
-    snprintf(file, sizeof file, "%s/lock.mdb", path);
-    (void)unlink(file);
-    snprintf(file, sizeof file, "%s/data.mdb", path);
-    (void)unlink(file);
-    if (disk->manifest != NULL)
-        write_real(file, disk->manifest->data, disk->manifest->size, 0600);
-}
-
 static void export_directory(const struct disk_model *disk, const struct disk_inode *directory,
                              const char *path)
 {
@@ -480,13 +454,5 @@ static void export_directory(const struct disk_model *disk, const struct disk_in
 
 void disk_model_export(struct disk_model *disk, const char *directory)
 {
-    char *base = disk->base;
-
     export_directory(disk, disk->inodes[0], directory);
-    if (disk_names_find(&disk->inodes[0]->names, "store") == DISK_NOTHING)
-        return;
-    disk->base = disk_must(strdup(directory));
-    disk_model_put_manifest(disk, "store");
-    free(disk->base);
-    disk->base = base;
 }

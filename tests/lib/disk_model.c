@@ -78,7 +78,6 @@ void disk_model_free(struct disk_model *disk)
         }
         disk_inode_free(disk->inodes[i]);
     }
-    disk_manifest_data_unref(disk->manifest);
     pthread_cond_destroy(&disk->changed);
     pthread_mutex_destroy(&disk->lock);
     free(disk->inodes);
@@ -211,16 +210,10 @@ int disk_model_commit_begin(struct disk_model *disk)
     return error != 0 ? disk_leave(disk, error) : 0;
 }
 
-void disk_model_commit_end(struct disk_model *disk, const void *data, size_t size)
+void disk_model_commit_end(struct disk_model *disk, struct io_file *file, const void *data,
+                           size_t size)
 {
-    if (data != NULL) {
-        struct disk_manifest_data *fresh = disk_must(malloc(sizeof *fresh + size));
-
-        atomic_init(&fresh->references, 1);
-        fresh->size = size;
-        memcpy(fresh->data, data, size);
-        disk_manifest_data_unref(disk->manifest);
-        disk->manifest = fresh;
-    }
+    if (data != NULL)
+        disk_inode_set_durable(file->inode, data, size);
     pthread_mutex_unlock(&disk->lock);
 }

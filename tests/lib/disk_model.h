@@ -22,10 +22,13 @@
  * names it has (R66). After a failed sync what it should have covered stays in the cache and never
  * reaches the disk, and later syncs succeed.
  *
- * LMDB's file is not written through the backend. It is modelled at the level that LMDB promises:
- * disk_seam.c makes each commit known here as one call of kind DISK_COMMIT, which happened wholly
- * and durably when it returned, and not at all when the power went before. A shim below LMDB would
- * test LMDB's own order of two writes and two syncs, which is not ours and which its users have
+ * LMDB's file is not written through the backend. It is a file of the disk all the same, with a
+ * name like others, which can be moved and lost; for LMDB to work on, its content is put at the real
+ * path that has the same letters when a manifest is opened (disk_seam.c). It is modelled at the
+ * level that LMDB promises: each commit is made known here as one call of kind DISK_COMMIT, which
+ * happened wholly and durably when it returned, and not at all when the power went before. (LMDB
+ * does not sync the file's name; that is ours to do.) lock.mdb is not modelled: LMDB makes it
+ * anew. A shim below LMDB would test LMDB's own order of two writes and two syncs, which is not ours and which its users have
  * tested; what we rest on is that the flags which make it so are on (R16), that a failed commit
  * ends the use of the environment (R17), and that damage is found (values carry checksums; R57 and
  * the damage tests of the manifest). Power cuts below the real file are tests/mount/r65*.sh.
@@ -97,7 +100,7 @@ struct disk_model *disk_model_cut(struct disk_model *disk, uint64_t seed);
 /* Another place for the root. The disk has no open files. */
 void disk_model_set_base(struct disk_model *disk, const char *base);
 
-/* Write all files out to a real directory (made if it is missing), the manifest's too. */
+/* Write all files out to a real directory (made if it is missing). */
 void disk_model_export(struct disk_model *disk, const char *directory);
 
 /* ---- watching ---- */
@@ -146,12 +149,10 @@ void disk_model_observe_sites(struct disk_model *disk, disk_model_site_observer 
 /* ---- LMDB's commits (called by disk_seam.c) ---- */
 
 /* Begin a commit: 0 or the error it must fail with. After 0 the disk is locked; the end unlocks it
- * and, with `data` not NULL, makes that the content of the manifest's file. */
+ * and, with `data` not NULL, makes that the durable content of the file. */
 int disk_model_commit_begin(struct disk_model *disk);
-void disk_model_commit_end(struct disk_model *disk, const void *data, size_t size);
-/* Write the manifest's file to the real path <base>/<store>/manifest, replacing what is there.
- * Nothing is written when there was no commit. */
-void disk_model_put_manifest(struct disk_model *disk, const char *store);
+void disk_model_commit_end(struct disk_model *disk, struct io_file *file, const void *data,
+                           size_t size);
 /* The disk whose base `path` lies in; the disk stays until disk_model_free(). NULL: none. */
 struct disk_model *disk_model_of_path(const char *path);
 

@@ -76,13 +76,6 @@ struct disk_inode {
     size_t half_count, half_room;
 };
 
-/* The manifest's file after a commit; shared by copies. */
-struct disk_manifest_data {
-    atomic_uint references;
-    size_t size;
-    uint8_t data[];
-};
-
 #define DISK_CALL_KINDS 17
 
 struct disk_model {
@@ -95,7 +88,6 @@ struct disk_model {
     size_t inode_count, inode_room;
     uint64_t next_number;
     unsigned removals; /* since inodes were last collected */
-    struct disk_manifest_data *manifest;
 
     uint64_t counts[DISK_CALL_KINDS];
     disk_model_observer *observer;
@@ -143,6 +135,8 @@ void disk_inode_change(struct disk_model *disk, struct disk_inode *inode,
 void disk_change_unref(struct disk_change *change);
 /* The list of changes is of no use any more. */
 void disk_inode_drop_changes(struct disk_inode *inode);
+/* The whole content, on the disk at once. */
+void disk_inode_set_durable(struct disk_inode *inode, const void *data, size_t size);
 /* The disk has it now. */
 void disk_inode_make_durable(struct disk_model *disk, struct disk_inode *inode, bool data_only);
 /* Free inodes that nothing leads to. */
@@ -164,9 +158,5 @@ int disk_leave(struct disk_model *disk, int result);
 
 /* Give a disk its backend, its lock and its place in the list of all. */
 void disk_model_enlist(struct disk_model *disk);
-
-/* ---- disk_cut.c ---- */
-
-void disk_manifest_data_unref(struct disk_manifest_data *data);
 
 #endif

@@ -192,6 +192,15 @@ void disk_inode_make_durable(struct disk_model *disk, struct disk_inode *inode, 
     }
 }
 
+void disk_inode_set_durable(struct disk_inode *inode, const void *data, size_t size)
+{
+    disk_inode_drop_changes(inode);
+    disk_content_set(&inode->content, data, size);
+    disk_content_free(&inode->durable);
+    disk_content_copy(&inode->content, &inode->durable);
+    inode->was_synced = true;
+}
+
 /* ---- collecting ---- */
 
 static void mark(struct disk_model *disk, bool *reached, size_t index)
