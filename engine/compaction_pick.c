@@ -28,6 +28,9 @@
  * lives before such chunks are copied, in percent. */
 #define SPARSE_DIVISOR   8
 #define DEAD_PERCENT_MAX 10
+/* While there is no time for it: */
+#define DEAD_PERCENT_MAX_BUSY 100
+#define NEARLY_EMPTY_DIVISOR  8
 
 #define SMALL_CHUNK_DIVISOR 4 /* small: below chunk size / 4 */
 #define SMALL_CHUNKS_MANY   8
@@ -607,6 +610,39 @@ static void find_candidates(const struct version *version, const struct chunk_id
     qsort(to->entries, to->count, sizeof *to->entries, compare_candidates);
 }
 
+/* Is what is dead, beside the first ones, more than `percent` of what lives? */
+static bool is_much_dead(const struct candidates *from, uint64_t dead_bytes, unsigned percent)
+{
+    return dead_bytes / percent > from->live_bytes / 100;
+}
+
+/*
+ * Who overwrites a file leaves chunks that are half dead and soon dead altogether: copying them
+ * meanwhile would be for nothing, and slow him down. So while there is no time for it those are
+ * collected that are nearly empty, and the others, the emptiest first, when more is dead than lives.
+ */
+static size_t count_dying(const struct candidates *from, const struct collection_policy *policy,
+                          size_t room)
+{
+    size_t dying = from->counts[CANDIDATE_DYING], taken = 0;
+    uint64_t dead = from->dead_bytes;
+
+    if (dying > room)
+        dying = room;
+    if (policy->idle)
+        return dying;
+    while (taken < dying) {
+        const struct candidate *entry = &from->entries[taken];
+
+        if (entry->live > entry->size / NEARLY_EMPTY_DIVISOR &&
+            !is_much_dead(from, dead, DEAD_PERCENT_MAX_BUSY))
+            break;
+        dead -= entry->size - entry->live;
+        taken++;
+    }
+    return taken;
+}
+
 /* The emptiest until little is dead beside what lives; returns how many, after the dying ones. */
 static size_t count_sparse(const struct candidates *from, size_t room)
 {
@@ -616,7 +652,7 @@ static size_t count_sparse(const struct candidates *from, size_t room)
     for (size_t i = 0; i < first; i++)
         dead -= from->entries[i].size - from->entries[i].live;
     while (taken < from->counts[CANDIDATE_SPARSE] && taken < room &&
-           dead / DEAD_PERCENT_MAX > from->live_bytes / 100) {
+           is_much_dead(from, dead, DEAD_PERCENT_MAX)) {
         const struct candidate *entry = &from->entries[first + taken];
 
         dead -= entry->size - entry->live;
@@ -662,8 +698,8 @@ size_t compaction_pick_blobs(const struct version *version, const struct chunk_i
     if (!candidates.entries)
         return 0; /* without memory nothing is collected now */
     find_candidates(version, blobs, blob_count, policy, &candidates);
-    wanted = candidates.counts[CANDIDATE_DYING];
-    if (wanted < room)
+    wanted = count_dying(&candidates, policy, room);
+    if (policy->idle && wanted < room)
         wanted += count_sparse(&candidates, room - wanted);
     while (taken < wanted && taken < room) {
         ret_ids[taken] = candidates.entries[taken].id;

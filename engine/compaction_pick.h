@@ -71,8 +71,9 @@ struct collection_policy {
 };
 
 /*
- * Blob chunks to collect: those with a live share below `live_percent_max` of their frames; when
- * idle, as long as more than a tenth of what lives is dead, those of which a copy is certainly
+ * Blob chunks to collect: those with a live share below `live_percent_max` of their frames, unless
+ * busy: then only those that are nearly empty, and others while more is dead than lives; when idle,
+ * as long as more than a tenth of what lives is dead, also those of which a copy is certainly
  * smaller, the emptiest first; and, if there are many small ones, those, provided that few tables
  * refer to them (each table rewritten begins a chunk of its own). Chunks without references are not
  * collected but deleted: they are left out. Writes at most `room` ids, sorted; returns the number.

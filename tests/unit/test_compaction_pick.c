@@ -758,16 +758,46 @@ static void chunks_that_are_mostly_dead_are_collected(void **state)
     (void)state;
     for (uint64_t i = 0; i < 6; i++)
         blobs[5 - i] = blob(i + 1, CHUNK_SIZE); /* any order */
-    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 8), 3);
-    assert_int_equal(ids[0], 2); /* not 1: alive; not 3: nothing refers to it; not 5: above 40 % */
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, true, ids, 8), 4);
+    assert_int_equal(ids[0], 2); /* not 1: alive; not 3: nothing refers to it */
     assert_int_equal(ids[1], 4);
-    assert_int_equal(ids[2], 6);
-    assert_int_equal(pick_blobs(version, blobs, 6, pinned, 2, false, ids, 8), 2);
+    assert_int_equal(ids[2], 5); /* above 40 %, but sparse */
+    assert_int_equal(ids[3], 6);
+    assert_int_equal(pick_blobs(version, blobs, 6, pinned, 2, true, ids, 8), 3);
     assert_int_equal(ids[0], 2);
     assert_int_equal(ids[1], 4);
-    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 1), 1);
+    assert_int_equal(ids[2], 5);
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, true, ids, 1), 1);
     assert_int_equal(ids[0], 6); /* little room: the deadest */
-    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 0), 0);
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, true, ids, 0), 0);
+    version_unref(version);
+}
+
+/* What is half overwritten will soon be dead altogether. */
+static void while_busy_only_what_is_nearly_empty_or_too_much_is_collected(void **state)
+{
+    /* 195 MiB are dead beside 125 that live; without the emptiest two 82. */
+    static const uint64_t live[] = {60 * MIB, 10 * MIB, 0, 24 * MIB, 26 * MIB, 5 * MIB};
+    static const uint64_t half[] = {25 * MIB, 25 * MIB, 60 * MIB, 60 * MIB, 8 * MIB, 9 * MIB};
+    struct version *version = version_using(live, 6, 1);
+    struct chunk_identity blobs[6];
+    uint64_t ids[8];
+
+    (void)state;
+    for (uint64_t i = 0; i < 6; i++)
+        blobs[i] = blob(i + 1, CHUNK_SIZE);
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 8), 2);
+    assert_int_equal(ids[0], 2);
+    assert_int_equal(ids[1], 6);
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 1), 1);
+    assert_int_equal(ids[0], 6);
+    version_unref(version);
+
+    version = version_using(half, 6, 1); /* 197 dead beside 187, without the fifth 141 */
+    assert_int_equal(pick_blobs(version, blobs, 6, NULL, 0, false, ids, 8), 1);
+    assert_int_equal(ids[0], 5);
+    assert_int_equal(pick_blobs(version, blobs, 5, NULL, 0, false, ids, 8), 1);
+    assert_int_equal(ids[0], 5); /* 142 dead beside 178: but nearly empty */
     version_unref(version);
 }
 
@@ -859,6 +889,7 @@ int main(void)
         cmocka_unit_test(whatever_is_picked_is_safe),
         cmocka_unit_test(picking_on_and_on_comes_to_rest),
         cmocka_unit_test(chunks_that_are_mostly_dead_are_collected),
+        cmocka_unit_test(while_busy_only_what_is_nearly_empty_or_too_much_is_collected),
         cmocka_unit_test(idle_the_emptiest_go_until_little_is_dead),
         cmocka_unit_test(what_alignment_may_waste_is_not_copied_over_and_over),
         cmocka_unit_test(many_small_chunks_are_collected_when_few_tables_refer_to_them),
