@@ -215,16 +215,18 @@ struct engine_checkpoint_info {
  * Create: freezes the present state (barrier of microseconds), writes one WAL record and syncs it; when
  * this returns 0 the checkpoint exists and survives power loss. Its directory
  * checkpoints/<name> is made in the background. `name`: 1..255 bytes, no '/', not "." or "..".
- * -EEXIST, -EINVAL, -ENAMETOOLONG, ERROR_LATCHED, -EROFS, -ENOSPC.
+ * -EEXIST, -EINVAL, -ENAMETOOLONG, ERROR_LATCHED, -EROFS, -ENOSPC or another shortage, which is not
+ * waited out: then there is none, and the name is free.
  */
 int engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
                              uint64_t *ret_id);
 
-/* Wait until the checkpoint's directory is complete: 0, -ENOENT, or why it failed. */
+/* Wait until the checkpoint's directory is complete: 0, -ENOENT, or why it failed. A shortage that
+ * lasts is returned after a second or so; the directory is made all the same when it is over. */
 int engine_checkpoint_wait(struct engine *engine, uint64_t id);
 
 /* Durable when it returns; the name is free at once; the directory is removed in the background.
- * -ENOENT; ERROR_HELD while a lease is on it. A checkpoint not yet materialised is materialised first. */
+ * -ENOENT; ERROR_HELD while a lease is on it. One that is not made yet need not be. */
 int engine_checkpoint_delete(struct engine *engine, uint64_t id);
 
 /* -ENOENT, -EEXIST, as create. */

@@ -281,10 +281,16 @@ static int create_reserve(struct engine *engine, struct checkpoint *checkpoint)
     return result;
 }
 
-/* The barrier: a mark in the log, and the generation ends with it. The view is taken before, while
+/* A mark in the log. */
+struct created_mark {
+    uint64_t sequence;
+    size_t size;
+};
+
+/* The barrier, *ret_mark in the log, and the generation ends with it. The view is taken before, while
  * nobody can write: the mark is no record, so that only its number is the next one. */
 static int create_barrier(struct engine *engine, struct checkpoint *checkpoint,
-                          uint64_t *ret_sequence)
+                          struct created_mark *ret_mark)
 {
     struct engine_view *view = NULL;
     struct buffer mark = {0};
@@ -311,7 +317,7 @@ static int create_barrier(struct engine *engine, struct checkpoint *checkpoint,
         checkpoint->record.sequence = sequence;
         checkpoint->view = view;
         view = NULL;
-        *ret_sequence = sequence;
+        *ret_mark = (struct created_mark){sequence, mark.size};
     }
     took = clock_monotonic_ns() - begin;
     lock_release(&engine->write_lock);
@@ -323,28 +329,26 @@ out:
     return result;
 }
 
-/* The mark stands in the order of things already: a full disk, which the check before should have
- * noticed, is waited out. The record is the checkpoint thread's from the barrier on: its directory may
- * be complete before this returns. */
-static int create_commit(struct engine *engine, uint64_t sequence)
+/* The mark stands in the order of things already. When there is no room for it, which the check
+ * before should have noticed, it is taken back, unless somebody else has written it meanwhile. The
+ * record is the checkpoint thread's from the barrier on: its directory may be complete before this
+ * returns. */
+static int create_commit(struct engine *engine, const struct created_mark *mark)
 {
-    for (;;) {
-        int result = engine_commit(engine, sequence, true);
+    int result;
 
-        if (result == 0 || engine_latched(engine))
-            return result;
-        lock_acquire(&engine->checkpoint_lock);
-        lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
-                        clock_monotonic_ns() + CHECKPOINT_RETRY_NS);
-        lock_release(&engine->checkpoint_lock);
-    }
+    do
+        result = engine_commit(engine, mark->sequence, true);
+    while (result < 0 && !engine_latched(engine) &&
+           !engine_mark_revoke(engine, mark->sequence, mark->size));
+    return result;
 }
 
 int engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
                              uint64_t *ret_id)
 {
     struct checkpoint *checkpoint;
-    uint64_t sequence = 0;
+    struct created_mark mark = {0};
     int result;
 
     if (engine->read_only)
@@ -363,9 +367,9 @@ int engine_checkpoint_create(struct engine *engine, struct slice name, struct sl
     blocking_enter();
     result = engine_checkpoint_wait_for_room(engine);
     if (result == 0)
-        result = create_barrier(engine, checkpoint, &sequence);
+        result = create_barrier(engine, checkpoint, &mark);
     if (result == 0)
-        result = create_commit(engine, sequence);
+        result = create_commit(engine, &mark);
     lock_acquire(&engine->checkpoint_lock);
     if (result == 0) {
         if (checkpoint->state == CHECKPOINT_CREATING)

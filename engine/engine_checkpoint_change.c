@@ -8,63 +8,72 @@
 #include "engine/base/blocking.h"
 #include "engine/engine_internal.h"
 
-/* Its plan stands in the manifest, or more: who deletes it need not wait for its directory. */
-static bool is_flushed(const struct checkpoint *checkpoint)
-{
-    return checkpoint->state > CHECKPOINT_PENDING || checkpoint->is_queued ||
-           checkpoint->is_running;
-}
-
 static bool is_made(const struct checkpoint *checkpoint)
 {
     return checkpoint->state > CHECKPOINT_PENDING || checkpoint->error != 0;
 }
 
-/* Wait, under the lock: the checkpoint, or NULL when it is gone. */
-static struct checkpoint *wait_locked(struct engine *engine, uint64_t id,
-                                      bool (*is_so)(const struct checkpoint *))
-{
-    struct checkpoint *checkpoint;
+/* A wait for something that comes after a flush. It does not outlast a shortage that the flush
+ * thread waits out (P7): the attempt that was under way when the wait began and the one after it
+ * have failed. */
+struct patience {
+    uint64_t starvations;
+};
 
-    while ((checkpoint = engine_checkpoint_find_locked(engine, id)) != NULL && !is_so(checkpoint) &&
-           !engine_latched(engine))
-        lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
-                        clock_monotonic_ns() + 100 * UINT64_C(1000000));
-    return checkpoint;
+static struct patience patience_begin(struct engine *engine)
+{
+    return (struct patience){atomic_load(&engine->flush_starvations)};
+}
+
+/* Some more, checkpoint_lock held: 0, or that shortage. */
+static int patience_wait_locked(struct engine *engine, const struct patience *patience)
+{
+    int shortage = atomic_load(&engine->flush_starved);
+
+    if (shortage != 0 && atomic_load(&engine->flush_starvations) >= patience->starvations + 2)
+        return shortage;
+    lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
+                    clock_monotonic_ns() + 100 * UINT64_C(1000000));
+    return 0;
+}
+
+/* Until it is made, with its error; checkpoint_lock held. 0, -ENOENT, a shortage, ERROR_LATCHED. */
+static int wait_made_locked(struct engine *engine, uint64_t id)
+{
+    struct patience patience = patience_begin(engine);
+    const struct checkpoint *checkpoint;
+    int result = 0;
+
+    while (result == 0) {
+        checkpoint = engine_checkpoint_find_locked(engine, id);
+        if (checkpoint == NULL)
+            return -ENOENT;
+        if (is_made(checkpoint))
+            return checkpoint->error;
+        result = engine_latched(engine) ? ERROR_LATCHED : patience_wait_locked(engine, &patience);
+    }
+    return result;
 }
 
 int engine_checkpoint_wait(struct engine *engine, uint64_t id)
 {
-    struct checkpoint *checkpoint;
     int result;
 
     blocking_enter();
     lock_acquire(&engine->checkpoint_lock);
-    checkpoint = wait_locked(engine, id, is_made);
-    if (checkpoint == NULL)
-        result = -ENOENT;
-    else if (checkpoint->state == CHECKPOINT_PENDING && checkpoint->error == 0)
-        result = ERROR_LATCHED;
-    else
-        result = checkpoint->error;
+    result = wait_made_locked(engine, id);
     lock_release(&engine->checkpoint_lock);
     return result;
 }
 
 /* The wait before a change; no lock is held, nor after. */
-static int change_wait(struct engine *engine, uint64_t id, bool (*is_so)(const struct checkpoint *))
+static int change_wait(struct engine *engine, uint64_t id)
 {
-    if (engine->read_only)
-        return -EROFS;
-    blocking_enter();
-    lock_acquire(&engine->checkpoint_lock);
-    (void)wait_locked(engine, id, is_so);
-    lock_release(&engine->checkpoint_lock);
-    return 0;
+    return engine->read_only ? -EROFS : engine_checkpoint_wait(engine, id);
 }
 
-/* A copy of the record of a checkpoint that may be changed: READY or, for `is_deletion`, with its
- * plan in the manifest. install_lock held, so that this stays so. 0, -ENOENT, its error. */
+/* A copy of the record of a checkpoint that may be changed: READY, or not made yet when
+ * `is_deletion`. install_lock held, so that this stays so. 0, -ENOENT, its error. */
 static int change_begin_locked(struct engine *engine, uint64_t id, bool is_deletion,
                                struct manifest_checkpoint *ret_record,
                                struct checkpoint **ret_checkpoint)
@@ -79,8 +88,7 @@ static int change_begin_locked(struct engine *engine, uint64_t id, bool is_delet
     if (checkpoint == NULL) {
         result = -ENOENT;
     } else if (checkpoint->state != CHECKPOINT_READY &&
-               !(is_deletion && checkpoint->state == CHECKPOINT_PENDING &&
-                 is_flushed(checkpoint))) {
+               !(is_deletion && checkpoint->state == CHECKPOINT_PENDING)) {
         result = checkpoint->error < 0 ? checkpoint->error : ERROR_LATCHED;
     } else {
         result = manifest_checkpoint_copy(&checkpoint->record, ret_record);
@@ -109,10 +117,13 @@ static void begin_deletion(struct engine *engine, struct checkpoint *checkpoint)
     bool is_at_work;
 
     lock_acquire(&engine->checkpoint_lock);
+    /* Who is at it will see: the checkpoint thread, or the flush thread, which queues it. Not
+     * before that, because a crash would still find its mark in the log. */
+    is_at_work =
+        checkpoint->state == CHECKPOINT_PENDING || checkpoint->is_queued || checkpoint->is_running;
     checkpoint->state = CHECKPOINT_DELETING;
     checkpoint->error = 0;
     engine->deleting_count++;
-    is_at_work = checkpoint->is_queued || checkpoint->is_running; /* it will see */
     engine_checkpoint_remove_locked(engine, checkpoint);
     pthread_cond_broadcast(&engine->checkpoint_changed);
     lock_release(&engine->checkpoint_lock);
@@ -125,10 +136,11 @@ int engine_checkpoint_delete(struct engine *engine, uint64_t id)
 {
     struct manifest_checkpoint record = {0};
     struct checkpoint *checkpoint = NULL;
-    int leases, result = change_wait(engine, id, is_flushed);
+    int leases, result;
 
-    if (result < 0)
-        return result;
+    if (engine->read_only)
+        return -EROFS;
+    blocking_enter();
     lock_acquire(&engine->install_lock);
     result = change_begin_locked(engine, id, true, &record, &checkpoint);
     if (result == 0) {
@@ -234,7 +246,7 @@ int engine_checkpoint_rename(struct engine *engine, uint64_t id, struct slice na
     int result = checkpoint_name_check(name);
 
     if (result == 0)
-        result = change_wait(engine, id, is_made);
+        result = change_wait(engine, id);
     if (result < 0)
         return result;
     lock_acquire(&engine->names_lock);
@@ -249,7 +261,7 @@ int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct sli
 {
     struct manifest_checkpoint record = {0};
     struct checkpoint *checkpoint = NULL;
-    int result = change_wait(engine, id, is_made);
+    int result = change_wait(engine, id);
 
     if (result < 0)
         return result;
@@ -272,26 +284,37 @@ int engine_checkpoint_set_payload(struct engine *engine, uint64_t id, struct sli
     return result;
 }
 
-/* ---- a bound on what waits to be made (P8) ---- */
+/* ---- a bound on what waits to be made (P8) ----
+ *
+ * Each ends a generation. While no log can be written or no memtable flushed they would use up those
+ * that there may be, and who deletes something to make room would be refused.
+ */
 
 static bool is_room_locked(struct engine *engine)
 {
     size_t count = engine->checkpoint_count; /* with the one that is about to be made */
 
-    return count <= CHECKPOINTS_PENDING_MAX || engine_latched(engine) ||
+    if (engine_latched(engine))
+        return true;
+    if (atomic_load(&engine->flush_starved) != 0)
+        return false;
+    return count <= CHECKPOINTS_PENDING_MAX ||
            is_made(engine->checkpoints[count - 1 - CHECKPOINTS_PENDING_MAX]);
 }
 
 int engine_checkpoint_wait_for_room(struct engine *engine)
 {
+    struct patience patience = patience_begin(engine);
     int result = engine_space_check(engine);
 
+    if (result == 0 && atomic_load(&engine->log_starved) != 0)
+        result = engine_commit(engine, engine_sequence(engine), true);
     lock_acquire(&engine->checkpoint_lock);
     while (result == 0 && !is_room_locked(engine)) {
-        lock_wait_until(&engine->checkpoint_lock, &engine->checkpoint_changed,
-                        clock_monotonic_ns() + 100 * UINT64_C(1000000));
+        result = patience_wait_locked(engine, &patience);
         lock_release(&engine->checkpoint_lock);
-        result = engine_space_check(engine);
+        if (result == 0)
+            result = engine_space_check(engine);
         lock_acquire(&engine->checkpoint_lock);
     }
     lock_release(&engine->checkpoint_lock);

@@ -13,6 +13,7 @@
 
 #include "engine/base/blocking.h"
 #include "engine/engine_internal.h"
+#include "engine/wal_format.h"
 
 /* A commit puts at most this much blob data into the log instead of flushing the chunk as well. */
 #define COMMIT_PIECES_BYTES (64 * 1024)
@@ -245,6 +246,48 @@ int engine_mark_locked(struct engine *engine, struct slice bytes, struct checkpo
     return 0;
 }
 
+/* The fill that ends with the mark `sequence`, if it waits to be written. */
+static struct fill *find_mark_locked(struct engine *engine, uint64_t sequence)
+{
+    struct fill *fill = engine->fills;
+
+    while (fill != NULL && (fill->last_sequence != sequence || fill->ended == NULL))
+        fill = fill->next;
+    return fill;
+}
+
+/* Its number stays taken, by a mark of nothing. That the generation was to be a checkpoint is read
+ * by the flush thread when the log has gone on behind it, and not before. */
+static struct checkpoint *revoke_mark_locked(struct engine *engine, struct fill *fill, size_t size)
+{
+    struct checkpoint *checkpoint = fill->ended->checkpoint;
+    int result;
+
+    invariant(checkpoint != NULL && fill->entries.size >= WAL_ENTRY_HEADER_SIZE + size);
+    fill->entries.size -= WAL_ENTRY_HEADER_SIZE + size;
+    result = wal_entry_append(&fill->entries, WAL_MARK, fill->last_sequence, slice_of(NULL, 0));
+    invariant(result == 0); /* it takes less than what it replaces */
+    engine->fill_bytes -= size;
+    fill->ended->checkpoint = NULL;
+    return checkpoint;
+}
+
+bool engine_mark_revoke(struct engine *engine, uint64_t sequence, size_t size)
+{
+    struct checkpoint *checkpoint = NULL;
+    struct fill *fill;
+
+    lock_acquire(&engine->write_lock);
+    while (engine->leader) /* it may have the fill */
+        lock_wait(&engine->write_lock, &engine->commit_done);
+    fill = engine_latched(engine) ? NULL : find_mark_locked(engine, sequence);
+    if (fill != NULL)
+        checkpoint = revoke_mark_locked(engine, fill, size);
+    lock_release(&engine->write_lock);
+    checkpoint_unref(checkpoint);
+    return fill != NULL;
+}
+
 /* ---- the leader ---- */
 
 static void leader_finish_locked(struct engine *engine)
@@ -335,7 +378,8 @@ static int leader_write_group(struct engine *engine, const struct fill *fill, bo
     return count;
 }
 
-/* *ret_left: those that are not written, in order; NULL when all are. */
+/* *ret_left: those that are not written, in order; NULL when all are. With `sync` those that are
+ * written are durable, unless it latches: a shortage that later ones meet is not theirs. */
 static int leader_write_fills(struct engine *engine, struct fill *fills, bool sync,
                               struct fill **ret_left, const char **ret_what)
 {
@@ -360,8 +404,12 @@ static int leader_write_fills(struct engine *engine, struct fill *fills, bool sy
             break;
     }
     *ret_left = fill;
-    if (result == 0 && sync && !synced)
-        result = wal_sync(engine->wal);
+    if (sync && !synced && (result == 0 || engine_can_retry(engine, result))) {
+        int synced_result = wal_sync(engine->wal);
+
+        if (synced_result < 0)
+            result = synced_result;
+    }
     return result;
 }
 
@@ -466,6 +514,9 @@ static int lead_once_locked(struct engine *engine, bool sync)
         leader_put_back_locked(engine, left);
     if (can_retry && taken_sequence > engine->written_sequence)
         atomic_store_explicit(&engine->written_sequence, taken_sequence, memory_order_release);
+    if (can_retry && sync)
+        atomic_store_explicit(&engine->durable_sequence, engine->written_sequence,
+                              memory_order_release);
     if (result == 0) {
         atomic_store_explicit(&engine->written_sequence, taken_sequence, memory_order_release);
         if (sync)
@@ -498,7 +549,7 @@ int engine_commit(struct engine *engine, uint64_t sequence, bool sync)
         else
             result = lead_once_locked(engine, sync);
     }
-    if (result == -ENOMEM && commit_position(engine, sync) >= sequence)
+    if (commit_position(engine, sync) >= sequence)
         result = 0; /* what came later is starved, not this */
     lock_release(&engine->write_lock);
     return result;

@@ -149,6 +149,19 @@ int engine_install_locked(struct engine *engine, struct manifest_edit *edit,
 
 /* ---- one generation ---- */
 
+/* Is there one, and has it not been deleted? That is done under install_lock, which is held. */
+static bool is_wanted(struct engine *engine, const struct checkpoint *checkpoint)
+{
+    bool wanted;
+
+    if (checkpoint == NULL)
+        return false;
+    lock_acquire(&engine->checkpoint_lock);
+    wanted = checkpoint->state != CHECKPOINT_DELETING;
+    lock_release(&engine->checkpoint_lock);
+    return wanted;
+}
+
 /* May be tried again after a shortage: what it changed in memory is as it was then. */
 static int flush_install(struct engine *engine, struct generation *generation)
 {
@@ -163,10 +176,11 @@ static int flush_install(struct engine *engine, struct generation *generation)
     struct sealed_manifest *plan = NULL;
     size_t sealed_count = 0;
     uint64_t old_segment, old_sequence;
-    bool catalogued = false;
+    bool catalogued = false, makes_checkpoint;
     int result;
 
     lock_acquire(&engine->install_lock);
+    makes_checkpoint = is_wanted(engine, generation->checkpoint);
     old_segment = engine->wal_segment;
     old_sequence = engine->tables_sequence;
     result =
@@ -195,7 +209,7 @@ static int flush_install(struct engine *engine, struct generation *generation)
         edit.add_tables = &added;
         edit.add_table_count = 1;
     }
-    if (generation->checkpoint != NULL) {
+    if (makes_checkpoint) {
         struct superversion *super = engine_super(engine);
 
         result = version_build(super->version, NULL, 0, &table, has_table ? 1 : 0, &after);
@@ -224,7 +238,7 @@ static int flush_install(struct engine *engine, struct generation *generation)
     }
     for (size_t i = 0; i < sealed_count; i++)
         blob_writer_forget(engine->blob_writer, sealed[i].id);
-    if (generation->checkpoint != NULL) {
+    if (makes_checkpoint) {
         generation->checkpoint->plan = plan;
         plan = NULL;
     }
@@ -276,6 +290,7 @@ static void flush_wait_out_locked(struct engine *engine, int shortage)
     if (engine->flush_starved == 0)
         log_warning("store %s: flush: %s; it is tried again", engine->path, error_text(shortage));
     engine->flush_starved = shortage;
+    engine->flush_starvations++;
     pthread_cond_broadcast(&engine->room);
     pthread_cond_broadcast(&engine->flush_wanted);
     if (!engine->stopping)

@@ -200,10 +200,12 @@ struct engine {
     atomic_ullong next_chunk_id;
     atomic_llong space_left;        /* estimate of what the disk has for us */
     atomic_ullong space_checked_ns; /* when it was asked last */
-    int flush_starved;       /* write_lock: the shortage that the flush thread waits out, or 0 */
-    int log_starved;         /* write_lock: the same of the log */
-    uint32_t room_waiters;   /* write_lock: writers that wait for room */
-    struct adopted *adopted; /* install_lock */
+    atomic_int flush_starved; /* the shortage that the flush thread waits out, or 0; changed under
+                                 write_lock */
+    atomic_ullong flush_starvations; /* attempts that ended with one */
+    atomic_int log_starved;          /* the same of the log */
+    uint32_t room_waiters;           /* write_lock: writers that wait for room */
+    struct adopted *adopted;         /* install_lock */
     size_t adopted_count, adopted_capacity;
 
     struct lock_shared catalogue_lock; /* LOCK_RANK_TABLE_CACHE: sealed blobs of the live store */
@@ -300,6 +302,9 @@ void engine_fill_free(struct fill *fill);
  * generation of its own would be a checkpoint only to replay. write_lock held. */
 int engine_mark_locked(struct engine *engine, struct slice bytes, struct checkpoint *checkpoint,
                        uint64_t *ret_sequence);
+/* Take a mark of `size` bytes back that is not in the log yet: its generation ends without a
+ * checkpoint. False: it is there, or the engine has latched. */
+bool engine_mark_revoke(struct engine *engine, uint64_t sequence, size_t size);
 
 /* engine_view.c */
 struct superversion *superversion_new(struct version *version, struct memtable *const *memtables,
@@ -404,7 +409,8 @@ void engine_checkpoint_queue(struct engine *engine, struct checkpoint *checkpoin
 /* engine_checkpoint_change.c */
 /* Each keeps the tables and chunks of its moment open until it is made. */
 #define CHECKPOINTS_PENDING_MAX 128
-/* Until the checkpoint thread has not too much to make. 0, or -ENOSPC as engine_space_check(). */
+/* Until the checkpoint thread has not too much to make. 0, -ENOSPC as engine_space_check(), or a
+ * shortage that log or flush have met and that lasts. */
 int engine_checkpoint_wait_for_room(struct engine *engine);
 
 /* engine_checkpoint_view.c */

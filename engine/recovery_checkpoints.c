@@ -108,6 +108,19 @@ static int load_deleting(struct engine *engine, struct manifest_checkpoint *reco
     return result < 0 ? result : 0;
 }
 
+/* Nothing else is queued yet, and the checkpoint thread begins when the log has been replayed. */
+bool recovery_checkpoint_is_deleted(struct engine *engine, uint64_t id)
+{
+    const struct checkpoint *job;
+
+    lock_acquire(&engine->checkpoint_lock);
+    job = engine->jobs;
+    while (job != NULL && job->record.id != id)
+        job = job->next_job;
+    lock_release(&engine->checkpoint_lock);
+    return job != NULL;
+}
+
 static int load_checkpoint(struct recovery *recovery, struct manifest_checkpoint *record)
 {
     struct engine *engine = recovery->engine;

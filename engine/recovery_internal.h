@@ -54,6 +54,8 @@ void recovery_files_delete_orphans(struct recovery *recovery);
 
 /* recovery_checkpoints.c: those of the manifest. PENDING ones are made, DELETING ones cleared away. */
 int recovery_checkpoints_load(struct recovery *recovery);
+/* Does the manifest have it as DELETING? Till the checkpoint thread begins. */
+bool recovery_checkpoint_is_deleted(struct engine *engine, uint64_t id);
 /* Those that are READY, and nothing is changed. */
 int recovery_checkpoints_show(struct recovery *recovery);
 /* Make the directory of a checkpoint that has its plan; then it is READY. */

@@ -132,26 +132,52 @@ static int replay_batch(struct recovery *recovery, const struct wal_replay_entry
     return 0;
 }
 
+/* A number in the order and nothing else: a mark that was taken back, or that of a checkpoint that
+ * was deleted before the flush that would have told the manifest of it. */
+static int replay_void(struct recovery *recovery, uint64_t sequence)
+{
+    struct replayed *target;
+    int result = open_memtable(recovery, sequence, &target);
+
+    if (result == 0)
+        target->last_sequence = sequence;
+    recovery->next_sequence = sequence + 1;
+    return result;
+}
+
+static void note_checkpoint_id(struct engine *engine, uint64_t id)
+{
+    if (id >= engine->next_checkpoint_id)
+        engine->next_checkpoint_id = id + 1;
+}
+
 static int replay_mark(struct recovery *recovery, const struct wal_replay_entry *entry)
 {
     struct replayed *target;
     struct checkpoint *checkpoint;
-    int result = checkpoint_new(&checkpoint);
+    int result;
 
+    if (entry->bytes.size == 0)
+        return replay_void(recovery, entry->first_sequence);
+    result = checkpoint_new(&checkpoint);
     if (result < 0)
         return result;
-    /* The manifest does not know it: it learns of a mark in the commit that moves the tables'
+    /* Unless it was deleted the manifest does not know it: it learns of a mark in the commit that moves the tables'
      * highest sequence number past it. (The id tells nothing: it was taken before the mark was
      * written, and any commit in between has stored the next one; nor are marks in order of their
      * ids.) */
     result = checkpoint_mark_decode(entry->bytes, checkpoint);
-    checkpoint->record.sequence = entry->first_sequence;
-    if (result == 0)
-        result = open_memtable(recovery, entry->first_sequence, &target);
     if (result < 0)
         goto out;
-    if (checkpoint->record.id >= recovery->engine->next_checkpoint_id)
-        recovery->engine->next_checkpoint_id = checkpoint->record.id + 1;
+    note_checkpoint_id(recovery->engine, checkpoint->record.id);
+    if (recovery_checkpoint_is_deleted(recovery->engine, checkpoint->record.id)) {
+        result = replay_void(recovery, entry->first_sequence);
+        goto out;
+    }
+    result = open_memtable(recovery, entry->first_sequence, &target);
+    if (result < 0)
+        goto out;
+    checkpoint->record.sequence = entry->first_sequence;
     target->checkpoint = checkpoint;
     target->last_sequence = entry->first_sequence;
     checkpoint = NULL;

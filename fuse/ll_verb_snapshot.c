@@ -87,6 +87,22 @@ int ll_verb_snapshot_create(struct ll *ll, const json_t *request, json_t *reply)
     return error;
 }
 
+/* Who has just made it and is told that there is no room gets none that is half made. */
+static void ll_delete_unmade(struct ll *ll, struct snapshot *snapshot)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    int error;
+
+    snapshot_get_name(snapshot, name);
+    error = snapshot_delete_this(fs_snapshots(ll->fs), snapshot);
+    if (error == 0)
+        ll_snapshot_changed(ll, name);
+    else
+        log_warning("snapshot %s, for whose directory there is no room, stays: %s", name,
+                    error_text(error));
+}
+
+/* With "else_delete" a snapshot for whose directory there is no room is deleted. */
 int ll_verb_snapshot_wait(struct ll *ll, const json_t *request, json_t *reply)
 {
     const json_t *id = json_object_get(request, "id");
@@ -99,6 +115,8 @@ int ll_verb_snapshot_wait(struct ll *ll, const json_t *request, json_t *reply)
     if (snapshot == NULL)
         return -ENOENT;
     error = snapshot_wait(fs_snapshots(ll->fs), snapshot);
+    if (error_is_shortage(error) && json_is_true(json_object_get(request, "else_delete")))
+        ll_delete_unmade(ll, snapshot);
     if (error == 0)
         error = control_snapshot_describe(reply, fs_snapshots(ll->fs), snapshot, false);
     snapshot_unref(snapshot);

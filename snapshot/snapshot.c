@@ -437,6 +437,20 @@ int snapshot_delete(struct snapshot_set *set, struct slice name)
     return result;
 }
 
+int snapshot_delete_this(struct snapshot_set *set, struct snapshot *snapshot)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    int result = -ENOENT;
+
+    lock_acquire(&set->change_lock);
+    if (!snapshot_deleted(snapshot)) {
+        snapshot_get_name(snapshot, name);
+        result = snapshot_delete_locked(set, slice_of_string(name));
+    }
+    lock_release(&set->change_lock);
+    return result;
+}
+
 int snapshot_rename(struct snapshot_set *set, struct slice from, struct slice to)
 {
     struct snapshot *snapshot = NULL;

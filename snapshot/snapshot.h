@@ -61,6 +61,8 @@ int snapshot_wait(struct snapshot_set *set, struct snapshot *snapshot);
 
 /* -ENOENT; -EBUSY (ERROR_HELD) when held. The name is free at once; open views stay valid. */
 int snapshot_delete(struct snapshot_set *set, struct slice name);
+/* The same of this one, whatever its name is by now. */
+int snapshot_delete_this(struct snapshot_set *set, struct snapshot *snapshot);
 /* -ENOENT, -EEXIST, -EINVAL, -ENAMETOOLONG. Renaming to itself is success. */
 int snapshot_rename(struct snapshot_set *set, struct slice from, struct slice to);
 

@@ -90,6 +90,8 @@ int snapshot_wait_all(struct snapshot_set *set)
         snapshot_unref(snapshot);
         if (result == ERROR_LATCHED)
             return result;
+        if (error_is_shortage(result))
+            break; /* the others would wait it out as well, one after the other */
         /* One that is gone or cannot be made is no reason for the others to wait. */
     }
     return 0;

@@ -213,6 +213,7 @@ static int snapshot_create_and_wait(const struct snapshot_arguments *arguments, 
         return status;
     request = snapshot_request("snapshot_wait");
     (void)json_object_set(request, "id", json_object_get(created, "id"));
+    (void)json_object_set_new(request, "else_delete", json_true());
     json_decref(created);
     return snapshot_call(arguments, request, "complete snapshot", name, ret_reply);
 }

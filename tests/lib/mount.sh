@@ -62,11 +62,11 @@ require_command() { # NAME...
 # ---- stores and mounts ----
 
 # The store goes on an ext4 of its own, at $disk. A script with an at_end of its own calls disk_end there.
-disk_make() { # SIZE
+disk_make() { # SIZE [MKFS-OPTION...]
     require_root
     disk=$directory/disk
     truncate -s "$1" "$directory/image"
-    mkfs.ext4 -qF "$directory/image"
+    mkfs.ext4 -qF "${@:2}" "$directory/image"
     mkdir "$disk"
     mount -o loop "$directory/image" "$disk" || skip 'no loop device'
     store=$disk/store

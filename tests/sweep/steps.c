@@ -107,8 +107,8 @@ int steps_copy(struct life *life, const char *from, const char *to, uint64_t off
     return result < 0 ? (int)result : 0;
 }
 
-/* Until no snapshot waits for its directory. Who waits for one waits as long as a shortage lasts; here
- * nobody ends it, so that after a while it is the answer. */
+/* Until no snapshot waits for its directory. Here nobody ends a shortage, so that it is the answer:
+ * snapshot_wait_all() would take longer to say so. */
 int steps_wait_for_directories(struct life *life)
 {
     const struct timespec pause = {.tv_nsec = 5000000};

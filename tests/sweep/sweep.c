@@ -15,7 +15,6 @@
 #include "tests/sweep/sweep.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +23,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/error.h"
@@ -32,11 +30,10 @@
 #include "tests/lib/test_directory.h"
 #include "tests/sweep/plan.h"
 
-#define HITS_MAX        9
-#define CPU_S           120
-#define PATIENCE_S      1800 /* the machine may stand still */
-#define SHORTAGE_TENTHS 20
-#define TAIL_SIZE       6000
+#define HITS_MAX   9
+#define CPU_S      120
+#define PATIENCE_S 1800 /* the machine may stand still */
+#define TAIL_SIZE  6000
 
 static const struct sweep_scenario *const scenarios[] = {
     &sweep_fs,      &sweep_start,  &sweep_make,    &sweep_look,    &sweep_clone, &sweep_repair,
@@ -73,25 +70,8 @@ bool sweep_is_expected(int error)
     return error == plan_error(plan->class_) || error == ERROR_LATCHED || error == -EROFS;
 }
 
-/* Taking a snapshot waits for as long as there is no room for its mark in the log, and so does who
- * waits for its directory. So every shortage ends after a while. */
-static void *end_shortage(void *context)
-{
-    const struct timespec pause = {.tv_nsec = 100000000};
-    unsigned left = SHORTAGE_TENTHS;
-
-    while (left > 0) {
-        nanosleep(&pause, NULL);
-        left -= plan_struck();
-    }
-    plan_arm(false);
-    return context;
-}
-
 static void run_child(const char *where)
 {
-    const struct plan *plan = plan_present();
-    pthread_t thread;
     struct rlimit cpu = {CPU_S, CPU_S + 5};
     char *log = test_path(directory, "log");
     int descriptor = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -101,9 +81,6 @@ static void run_child(const char *where)
     close(descriptor);
     setrlimit(RLIMIT_CPU, &cpu);
     alarm(PATIENCE_S);
-    if (plan->for_ever && plan->class_ != PLAN_DISK &&
-        (pthread_create(&thread, NULL, end_shortage, NULL) != 0 || pthread_detach(thread) != 0))
-        abort();
     scenario->run(where, trials % 2 != 0);
     exit(0);
 }
