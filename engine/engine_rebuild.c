@@ -45,6 +45,8 @@ struct rebuild {
     struct manifest_checkpoint *snapshots;
     size_t snapshot_count, snapshot_capacity;
     uint64_t last_sequence, next_checkpoint_id, wal_segment;
+    uint64_t unfinished_sequence; /* the log has to begin there or before; 0: no matter */
+    uint64_t unfinished_blob;
     struct engine_rebuild_result result;
 };
 
@@ -125,8 +127,6 @@ static int add_input(struct rebuild *rebuild, const struct chunk_identity *ident
         log_error("%s: table %s cannot be read: %s", rebuild->store->path, name, error_text(error));
         return error;
     }
-    if (meta.largest_sequence > rebuild->last_sequence)
-        rebuild->last_sequence = meta.largest_sequence;
     /* Levels and orders do not matter to the merge. */
     rebuild->inputs[rebuild->input_count] =
         version_table_new(&rebuild->source, 0, identity->id, &meta);
@@ -278,6 +278,43 @@ static int find_snapshots(struct rebuild *rebuild)
     return error;
 }
 
+/* ---- a flush that a crash cut off ---- */
+
+static bool lacks_blob(struct rebuild *rebuild, const struct table_meta *meta)
+{
+    for (size_t i = 0; i < meta->use_count; i++)
+        if (find_blob(rebuild, meta->uses[i].chunk_id) == NULL) {
+            rebuild->unfinished_blob = meta->uses[i].chunk_id;
+            return true;
+        }
+    return false;
+}
+
+/* It has left a table whose blob chunk was not sealed yet. Such a table is left out, for recovery to
+ * make it again: all that it holds is in the log, or find_log() says that it is not. */
+static void leave_unfinished(struct rebuild *rebuild)
+{
+    size_t kept = 0;
+
+    rebuild->last_sequence = 0;
+    for (size_t i = 0; i < rebuild->input_count; i++) {
+        struct version_table *table = rebuild->inputs[i];
+        uint64_t smallest = table->meta.smallest_sequence;
+
+        if (!lacks_blob(rebuild, &table->meta)) {
+            rebuild->inputs[kept++] = table;
+            if (table->meta.largest_sequence > rebuild->last_sequence)
+                rebuild->last_sequence = table->meta.largest_sequence;
+            continue;
+        }
+        if (rebuild->unfinished_sequence == 0 || smallest < rebuild->unfinished_sequence)
+            rebuild->unfinished_sequence = smallest;
+        version_table_unref(table);
+    }
+    rebuild->input_count = kept;
+    rebuild->result.tables = kept;
+}
+
 /* ---- the log ---- */
 
 struct log_look {
@@ -386,6 +423,12 @@ static int find_log(struct rebuild *rebuild)
     }
     free(segments.numbers);
     rebuild->result.log_entries = look.entries;
+    if (error == 0 && rebuild->unfinished_sequence > 0 &&
+        (look.entries == 0 || look.first_sequence > rebuild->unfinished_sequence)) {
+        log_error("%s: blob chunk %016llx is missing", rebuild->store->path,
+                  (unsigned long long)rebuild->unfinished_blob);
+        return ERROR_MISSING_CHUNK;
+    }
     if (error == 0 && look.entries == 0)
         rebuild->last_sequence += SEQUENCE_GAP;
     return error;
@@ -614,8 +657,10 @@ static int rebuild_steps(struct rebuild *rebuild)
 
     if (error == 0)
         error = find_snapshots(rebuild);
-    if (error == 0)
+    if (error == 0) {
+        leave_unfinished(rebuild);
         error = find_log(rebuild);
+    }
     if (error == 0)
         error = merge_tables(rebuild);
     if (error == 0)

@@ -188,6 +188,33 @@ static void a_lost_manifest_is_made_anew_of_tables_snapshots_and_the_log(void **
     free(store);
 }
 
+/* Killed when the table of a flush had its name, and its blob chunk was not sealed. */
+static void a_flush_that_was_cut_off_is_taken_from_the_log(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = fault_io_new(fixture->io);
+    struct engine *engine;
+    char *store;
+
+    engine_fixture_close(fixture);
+    fixture->options.io = fault_io_get(fault);
+    engine_fixture_open(fixture);
+    free(make_store(fixture));
+    fault_io_fail(fault, FAULT_CHMOD, 2, -ENOSPC, true); /* the first is that of the table */
+    assert_int_equal(engine_flush(fixture->engine), -ENOSPC);
+    store = damage_copy_store(fixture, "cut");
+    lose_manifest(store);
+    fault_io_clear(fault, FAULT_CHMOD);
+    assert_int_equal(try_rebuild(fixture, store, NULL), 0);
+    engine = engine_fixture_open_at(fixture, store);
+    check_live(engine);
+    assert_int_equal(engine_close(engine), 0);
+    free(store);
+    engine_fixture_close(fixture);
+    fixture->options.io = fixture->io;
+    fault_io_free(fault);
+}
+
 static void making_it_twice_gives_the_same(void **state)
 {
     struct engine_fixture *fixture = *state;
@@ -371,6 +398,7 @@ int main(void)
 #define TEST(name)                                                                                 \
     cmocka_unit_test_setup_teardown(name, engine_fixture_setup, engine_fixture_teardown)
         TEST(a_lost_manifest_is_made_anew_of_tables_snapshots_and_the_log),
+        TEST(a_flush_that_was_cut_off_is_taken_from_the_log),
         TEST(a_shortage_does_not_leave_a_snapshot_out),
         TEST(making_it_twice_gives_the_same),
         TEST(a_manifest_whose_directory_is_gone_is_lost_too),
