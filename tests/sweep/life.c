@@ -233,8 +233,8 @@ void life_recover(struct life *life)
     if (latched != 0) {
         sweep_require(plan_struck() && !error_is_shortage(latched),
                       "latched after a shortage: %s: %s", error_text(latched), why);
-        sweep_require(!error_is_shortage(plan_error(plan_present()->class_)),
-                      "a shortage latches: %s: %s", error_text(latched), why);
+        sweep_require(!plan_is_shortage(plan_present()), "a shortage latches: %s: %s",
+                      error_text(latched), why);
         return;
     }
     for (int i = 0; i < PATIENCE; i++) {

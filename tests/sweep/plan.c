@@ -99,6 +99,11 @@ int plan_error(enum plan_class class_)
     return errors[class_];
 }
 
+bool plan_is_shortage(const struct plan *plan)
+{
+    return plan->class_ != PLAN_DISK && (plan->second.hit == 0 || plan->second_class != PLAN_DISK);
+}
+
 const char *plan_class_name(enum plan_class class_)
 {
     static const char *const names[PLAN_CLASSES] = {"memory", "disk", "space", "descriptors",
@@ -119,8 +124,10 @@ static int describe_strike(const struct plan_strike *strike, char *to, size_t si
 
 void plan_describe(const struct plan *plan, char *to, size_t size)
 {
-    size_t at = (size_t)snprintf(to, size, "%s %s", plan_class_name(plan->class_),
-                                 plan->for_ever ? "for-ever" : "once");
+    bool is_mixed = plan->second.hit > 0 && plan->second_class != plan->class_;
+    size_t at = (size_t)snprintf(
+        to, size, "%s%s%s %s", plan_class_name(plan->class_), is_mixed ? "+" : "",
+        is_mixed ? plan_class_name(plan->second_class) : "", plan->for_ever ? "for-ever" : "once");
 
     if (at < size)
         at += (size_t)describe_strike(&plan->first, to + at, size - at);
@@ -173,18 +180,19 @@ bool sweep_refuses_links(void)
     return links_refused;
 }
 
-static bool is_strike(const struct plan_strike *strike, unsigned site, uint64_t hit)
+static bool is_strike(const struct plan_strike *strike, enum plan_class class_, unsigned site,
+                      uint64_t hit)
 {
-    return strike->hit == hit && strike->site == site;
+    return strike->hit == hit && strike->site == site && plan_applies(site, class_);
 }
 
 int sweep_strike(const struct sweep_site *site, bool creates)
 {
     const struct plan *plan = &shared->plan;
-    const struct plan_strike *last = plan->second.hit > 0 ? &plan->second : &plan->first;
+    bool has_second = plan->second.hit > 0, is_first, is_second;
+    enum plan_class last_class = has_second ? plan->second_class : plan->class_;
     struct plan_record *record = &shared->records[site->index];
     uint64_t hit;
-    bool once;
 
     if (!shared->armed || quiet > 0)
         return 0;
@@ -192,17 +200,19 @@ int sweep_strike(const struct sweep_site *site, bool creates)
     if (creates)
         record->creates = true;
     record->ever = true;
-    if (plan->first.hit == 0 || !plan_applies(site->index, plan->class_))
+    is_first = is_strike(&plan->first, plan->class_, site->index, hit);
+    is_second = has_second && is_strike(&plan->second, plan->second_class, site->index, hit);
+    if (!is_first && !is_second &&
+        !(plan->for_ever && shared->for_ever_began && plan_applies(site->index, last_class)))
         return 0;
-    once = is_strike(&plan->first, site->index, hit) || is_strike(&plan->second, site->index, hit);
-    if (!once && !(plan->for_ever && shared->for_ever_began))
+    if (plan->first.hit == 0)
         return 0;
-    if (is_strike(last, site->index, hit))
+    if (has_second ? is_second : is_first)
         shared->for_ever_began = true;
     shared->struck = true;
     if (plan->for_ever && shared->for_ever_began)
         record->failed_for_ever = true;
     else
         record->failed_once = true;
-    return plan_error(plan->class_);
+    return plan_error(is_first ? plan->class_ : last_class);
 }

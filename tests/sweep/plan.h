@@ -36,7 +36,7 @@ struct plan_strike {
 };
 
 struct plan {
-    enum plan_class class_;
+    enum plan_class class_, second_class; /* the latter of `second` alone */
     bool for_ever;
     struct plan_strike first, second; /* with `for_ever` from the last of them on */
 };
@@ -58,6 +58,8 @@ bool plan_is_memory(unsigned index);
 /* Can a place fail so? */
 bool plan_applies(unsigned index, enum plan_class class_);
 int plan_error(enum plan_class class_);
+/* Nothing fails in it but for want of something. */
+bool plan_is_shortage(const struct plan *plan);
 const char *plan_class_name(enum plan_class class_);
 /* "memory once engine/wal.c:12 wal_open malloc #3" */
 void plan_describe(const struct plan *plan, char *to, size_t size);

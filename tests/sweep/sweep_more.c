@@ -303,6 +303,25 @@ static int get_value(struct life *life, const char *path, unsigned number)
     return size < 0 ? (int)size : 0;
 }
 
+/* A file whose frames do not lie beside each other in their chunk: reading them is a batch. */
+#define APART_AT   131072
+#define APART_SIZE 400000
+
+static int make_apart(struct life *life)
+{
+    int error = steps_make(life, FS_ROOT, "apart", S_IFREG | 0644);
+
+    if (error == 0)
+        error = steps_make(life, FS_ROOT, "between", S_IFREG | 0644);
+    if (error == 0)
+        error = steps_write_to(life, "apart", APART_AT, 0, 201);
+    if (error == 0)
+        error = steps_write_to(life, "between", APART_SIZE, 0, 202);
+    if (error == 0)
+        error = steps_write_to(life, "apart", APART_AT, APART_AT, 203);
+    return error;
+}
+
 struct reading {
     struct life *life;
     int error;
@@ -315,6 +334,8 @@ static void *read_values(void *context)
     reading->error = get_value(reading->life, "file-3", 3);
     if (reading->error == 0)
         reading->error = steps_read_from(reading->life, "large", 300000, 0);
+    if (reading->error == 0)
+        reading->error = steps_read_from(reading->life, "apart", (size_t)2 * APART_AT, 0);
     return NULL;
 }
 
@@ -331,9 +352,13 @@ static int read_by_thread(struct life *life)
 }
 
 static const struct life_step large_steps[] = {
-    {"values", set_values, true},      {"flush", steps_flush, false},
-    {"read", read_by_thread, false},   {"snapshot three", snapshot_three, false},
-    {"compact", steps_compact, false}, {"read again", read_by_thread, false},
+    {"values", set_values, true},
+    {"apart", make_apart, true},
+    {"flush", steps_flush, false},
+    {"read", read_by_thread, false},
+    {"snapshot three", snapshot_three, false},
+    {"compact", steps_compact, false},
+    {"read again", read_by_thread, false},
     {"sync", steps_sync, false},
 };
 
