@@ -170,7 +170,11 @@ static int open_overflow(struct pages *pages, const struct node *node, const uin
 
 /* ---- what leaves hold ---- */
 
-/* Pages that were given back by one transaction: count, then numbers. */
+/*
+ * Pages that were given back by one transaction, whose number is the key: count, then numbers. Of a
+ * list under 0 LMDB deletes another one than it has read, and ends the process when it comes to a
+ * page that is taken; one under a number to come meets the list of that transaction.
+ */
 static int take_free_pages(struct pages *pages, uint64_t page, struct slice key, struct slice data)
 {
     uint64_t count;
@@ -178,6 +182,8 @@ static int take_free_pages(struct pages *pages, uint64_t page, struct slice key,
 
     if (key.size != 8 || data.size < 8)
         return damaged(pages, page, "a list of free pages is malformed");
+    if (get_le64(key.data) - 1 >= pages->meta->transaction)
+        return damaged(pages, page, "a list of free pages is of no transaction that was");
     count = get_le64(data.data);
     if (count > data.size / 8 - 1)
         return damaged(pages, page, "a list of free pages is malformed");

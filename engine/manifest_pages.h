@@ -4,9 +4,10 @@
  *
  * LMDB 0.9 believes what it reads: a damaged page can end the process, an older copy of a page that
  * was put back, or an older meta page, are a manifest that once was true. So before LMDB sees the
- * file its tree is looked at here: structure and bounds of every page, order and
- * checksum of every record, that no page has two uses, and that the seal record, which every commit
- * writes, has the number of the meta page's transaction and the sum of all other records.
+ * file its tree is looked at here: structure and bounds of every page, order and checksum of every
+ * record, that no page has two uses, that lists of free pages are of transactions that were, and
+ * that the seal record, which every commit writes, has the number of the meta page's transaction
+ * and the sum of all other records.
  *
  * Reads only. Nobody else may have the environment open for writing.
  */

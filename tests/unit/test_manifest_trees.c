@@ -24,7 +24,8 @@
 #include "engine/base/error.h"
 #include "engine/manifest_record.h"
 
-enum { BRANCH = 1, LEAF = 2, META = 8, PAGE_HEADER = 16, NODE_HEADER = 8, PAGES_MAX = 8 };
+enum { BRANCH = 1, LEAF = 2, META = 8, PAGES_MAX = 8 };
+enum { PAGE_HEADER = 16, NODE_HEADER = 8, META_TRANSACTION = PAGE_HEADER + 128 };
 
 #define PAGE    4096
 #define NO_PAGE UINT64_MAX
@@ -68,7 +69,7 @@ static void put_meta(uint8_t *page, uint32_t page_size, uint64_t number, uint64_
     put_le32(to + 24, page_size);
     put_tree(to + 72, records);
     put_le64(to + 120, last_page);
-    put_le64(to + 128, number); /* the transaction */
+    put_le64(page + META_TRANSACTION, number);
 }
 
 static void begin(struct file *file, const struct tree *free_pages, const struct tree *records)
@@ -285,6 +286,9 @@ static void free_pages_are_numbers_under_rising_numbers(void **state)
         int error;
     } cases[] = {
         {{1, 256}, 1, 5, 0},
+        {{1, 257}, 1, 5, 0},
+        {{0, 1}, 1, 5, ERROR_CORRUPT},
+        {{1, 258}, 1, 5, ERROR_CORRUPT}, /* not yet */
         {{256, 1}, 1, 5, ERROR_CORRUPT}, /* as bytes they would rise */
         {{1, 1}, 1, 5, ERROR_CORRUPT},
         {{1, 2}, 1, 1, ERROR_CORRUPT}, /* a meta page */
@@ -301,6 +305,8 @@ static void free_pages_are_numbers_under_rising_numbers(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct file *file = file_with_free_pages(2);
 
+        put_le64(file->bytes + META_TRANSACTION, 256);
+        put_le64(file->bytes + PAGE + META_TRANSACTION, 257);
         for (size_t j = 0; j < 2; j++) {
             uint8_t key[8], data[16];
 
@@ -316,19 +322,19 @@ static void free_pages_are_numbers_under_rising_numbers(void **state)
 
 static void a_list_of_free_pages_has_a_whole_number_as_key_and_a_count(void **state)
 {
-    static const uint8_t zeros[16];
+    static const uint8_t zeros[16], one[16] = {1};
 
     (void)state;
     for (size_t key = 0; key <= 16; key++) {
         struct file *file = file_with_free_pages(1);
 
-        put_node(file->bytes + 2 * PAGE, zeros, key, zeros, 8);
+        put_node(file->bytes + 2 * PAGE, one, key, zeros, 8);
         assert_int_equal(check(file), key == 8 ? 0 : ERROR_CORRUPT);
     }
     for (size_t size = 0; size <= 8; size++) {
         struct file *file = file_with_free_pages(1);
 
-        put_node(file->bytes + 2 * PAGE, zeros, 8, zeros, size);
+        put_node(file->bytes + 2 * PAGE, one, 8, zeros, size);
         assert_int_equal(check(file), size == 8 ? 0 : ERROR_CORRUPT);
     }
 }
