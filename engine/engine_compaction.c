@@ -31,6 +31,8 @@ struct output {
     size_t relocate_count;
     struct blob_writer *blobs; /* for relocated data; opened when needed */
     uint8_t *frame;
+    struct engine_pace pace;
+    bool has_copied; /* the last record's data */
     uint64_t next_order;
     uint64_t bytes_written;
 };
@@ -214,6 +216,7 @@ static int output_add(struct output *output, struct merge_iterator *merge,
     struct record moved = *record;
     int result = 0;
 
+    output->has_copied = false;
     if (output->compaction->bottom && record->kind == RECORD_DELETE)
         return 0;
     if (output->writer != NULL &&
@@ -227,6 +230,7 @@ static int output_add(struct output *output, struct merge_iterator *merge,
         struct blob_ref ref;
 
         result = blob_ref_decode(record->value, &ref);
+        output->has_copied = true;
         moved.value.data = value;
         if (result == 0)
             result = output_relocate(output, &ref, value, &moved.value.size);
@@ -257,6 +261,7 @@ static int compaction_merge(struct output *output)
     struct merge_iterator *merge = merge_iterator_new(MERGE_COMPACT);
     int result = merge != NULL ? compaction_add_inputs(output->compaction, merge) : -ENOMEM;
 
+    engine_pace_begin(output->engine, &output->pace);
     if (result == 0)
         result = merge_iterator_seek(merge, slice_of("", 0));
     while (result > 0) {
@@ -264,8 +269,10 @@ static int compaction_merge(struct output *output)
             result = ERROR_LATCHED;
         else
             result = output_add(output, merge, merge_iterator_record(merge));
-        if (result == 0)
+        if (result == 0) {
+            engine_pace_step(output->engine, &output->pace, output->has_copied);
             result = merge_iterator_next(merge);
+        }
     }
     if (result == 0)
         result = output_finish(output, merge, slice_of(NULL, 0));

@@ -335,6 +335,16 @@ void engine_reclaim_note(struct engine *engine, uint64_t size_bytes); /* write_l
 bool engine_reclaim_is_due(struct engine *engine, uint64_t *ret_again_ns);
 void engine_reclaim_end(struct engine *engine, int result); /* of merging */
 
+/* engine_pace.c */
+struct engine_pace {
+    uint64_t began_ns, sequence, syncs; /* of the present piece of work */
+    unsigned steps;
+};
+void engine_pace_begin(struct engine *engine, struct engine_pace *pace);
+/* Between two records of a compaction, `has_copied` if the last one's data was; no lock held. Rests
+ * when it is time. */
+void engine_pace_step(struct engine *engine, struct engine_pace *pace, bool has_copied);
+
 /* engine_catalogue.c */
 int catalogue_add(struct engine *engine, const struct chunk_identity *identities, size_t count);
 void catalogue_remove(struct engine *engine, uint64_t id);
