@@ -19,6 +19,7 @@
 #include "engine/engine_internal.h"
 
 #define COPY_BUFFER_BYTES (1024 * 1024)
+#define RELINKED_NAME     "relinked"
 
 static void working_name(char to[64], uint64_t id)
 {
@@ -81,6 +82,43 @@ int checkpoint_files_link(struct io *io, struct io_file *from_directory,
         return result;
     result = copy_file(io, from_directory, to_directory, name);
     return result < 0 ? result : 1;
+}
+
+/* tmp/<RELINKED_NAME>/chunks, where the sweep counts names. */
+static int open_relinked(struct store *store, struct io_file **ret_chunks)
+{
+    struct io *io = store->io;
+    struct io_file *directory;
+    int result = io_mkdir(io, store->tmp, RELINKED_NAME, 0700);
+
+    if (result == 0 || result == -EEXIST)
+        result = io_open(io, store->tmp, RELINKED_NAME, IO_OPEN_DIRECTORY, 0, &directory);
+    if (result < 0)
+        return result;
+    result = io_mkdir(io, directory, "chunks", 0700);
+    if (result == 0 || result == -EEXIST)
+        result = io_open(io, directory, "chunks", IO_OPEN_DIRECTORY, 0, ret_chunks);
+    io_close(io, directory);
+    return result;
+}
+
+int checkpoint_files_relink(struct store *store, struct io_file *from_directory,
+                            struct io_file *to_directory, const char *name)
+{
+    struct io *io = store->io;
+    struct io_file *chunks;
+    int removed, result = open_relinked(store, &chunks);
+
+    if (result < 0)
+        return result;
+    result = checkpoint_files_link(io, from_directory, chunks, name);
+    if (result >= 0)
+        result = io_sync_filesystem(io, chunks);
+    if (result == 0)
+        result = io_rename(io, chunks, name, to_directory, name);
+    io_close(io, chunks);
+    removed = store_remove_tree(io, store->tmp, RELINKED_NAME);
+    return result < 0 ? result : removed;
 }
 
 static int link_chunk(struct store *store, struct io_file *chunks,

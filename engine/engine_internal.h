@@ -460,6 +460,11 @@ void checkpoint_files_abandon(struct store *store, uint64_t id);
  * name is synced: the caller does that, for all of them at once where there are many. */
 int checkpoint_files_link(struct io *io, struct io_file *from_directory,
                           struct io_file *to_directory, const char *name);
+/* Link a chunk into a directory that has lost it, or copy: 0 or an error. The link count is on the disk
+ * before the name is in place, so that a cut leaves none that nobody has counted; the name is not yet
+ * when this returns. tmp/ was swept after the last crash. */
+int checkpoint_files_relink(struct store *store, struct io_file *from_directory,
+                            struct io_file *to_directory, const char *name);
 /* Take checkpoints/<name> away (into tmp/deleted/), if it is the checkpoint `id`; then
  * _sync_deleted, or a cut brings the name back; then _remove_deleted. */
 int checkpoint_files_detach(struct store *store, const char *name, uint64_t id);

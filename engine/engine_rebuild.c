@@ -22,6 +22,8 @@
 #define TABLE_BYTES  (16 * 1024 * 1024)
 #define BOTTOM_LEVEL (VERSION_LEVELS - 1)
 #define WORK_NAME    "manifest-rebuilt"
+/* The manifest's directory, while it is made. */
+#define FRESH_DIRECTORY "manifest.new"
 /* When there is no log to say which numbers were given last, so many are passed over. */
 #define SEQUENCE_GAP (UINT64_C(1) << 20)
 
@@ -47,6 +49,7 @@ struct rebuild {
     uint64_t last_sequence, next_checkpoint_id, wal_segment;
     uint64_t unfinished_sequence; /* the log has to begin there or before; 0: no matter */
     uint64_t unfinished_blob;
+    bool has_new_links; /* in directories of snapshots */
     struct engine_rebuild_result result;
 };
 
@@ -179,8 +182,41 @@ static int add_elsewhere(struct rebuild *rebuild, struct io_file *chunks,
     return error;
 }
 
-static int add_all_elsewhere(struct rebuild *rebuild, struct io_file *directory,
-                             const struct sealed_manifest *sealed)
+static bool is_among(const struct rebuild *rebuild, const struct chunk_identity *identity)
+{
+    for (size_t i = 0; i < rebuild->file_count; i++)
+        if (engine_identity_compare(&rebuild->files[i], identity) == 0)
+            return true;
+    return false;
+}
+
+/* A table that chunks/ has and a snapshot's directory lacks. It is merged now, and the next start would
+ * take it from chunks/, whoever that is: the directory gets its name first. */
+static int give_table(struct rebuild *rebuild, struct io_file *chunks,
+                      const struct chunk_identity *identity)
+{
+    char name[CHUNK_NAME_SIZE];
+    struct stat status;
+    int result;
+
+    chunk_name(name, identity);
+    if (!is_among(rebuild, identity) || io_stat_at(rebuild->io, chunks, name, &status) != -ENOENT)
+        return 0;
+    result = checkpoint_files_relink(rebuild->store, rebuild->store->chunks, chunks, name);
+    if (result < 0) {
+        log_warning("%s: table %s, which a snapshot lacks, cannot be linked: %s",
+                    rebuild->store->path, name, error_text(result));
+        return result == -EIO || error_is_shortage(result) ? result : 0; /* it is what it was */
+    }
+    rebuild->has_new_links = true;
+    log_info("%s: table %s was linked into a snapshot's directory again", rebuild->store->path,
+             name);
+    return 0;
+}
+
+/* Both ways: what only the snapshot has, and what it lacks. */
+static int compare_chunks(struct rebuild *rebuild, struct io_file *directory,
+                          const struct sealed_manifest *sealed)
 {
     struct io_file *chunks;
     int error = io_open(rebuild->io, directory, "chunks", IO_OPEN_DIRECTORY, 0, &chunks);
@@ -189,6 +225,8 @@ static int add_all_elsewhere(struct rebuild *rebuild, struct io_file *directory,
         return error == -ENOENT ? 0 : error;
     for (size_t i = 0; error == 0 && i < sealed->blob_count; i++)
         error = add_elsewhere(rebuild, chunks, &sealed->blobs[i]);
+    for (size_t i = 0; error == 0 && i < sealed->table_count; i++)
+        error = give_table(rebuild, chunks, &sealed->tables[i].meta.identity);
     io_close(rebuild->io, chunks);
     return error;
 }
@@ -256,7 +294,7 @@ static int list_snapshot(void *context, const char *name)
     if (error == 0 && has_snapshot(rebuild, sealed.checkpoint_id))
         error = -EEXIST; /* a copy of one: the first that is listed stays */
     if (error == 0)
-        error = add_all_elsewhere(rebuild, directory, &sealed);
+        error = compare_chunks(rebuild, directory, &sealed);
     if (error == 0) {
         error = add_snapshot(rebuild, name, &sealed, &hash);
     } else if (!error_is_shortage(error)) {
@@ -323,10 +361,13 @@ struct log_look {
     uint64_t first_sequence, entries;
 };
 
+/* The chunk may be nowhere but here: its id is in use all the same (R63). */
 static int look_at_piece(void *context, const struct blob_piece *piece)
 {
-    (void)context;
-    (void)piece;
+    struct log_look *look = context;
+
+    if (piece->chunk_id > look->rebuild->highest_id)
+        look->rebuild->highest_id = piece->chunk_id;
     return 0;
 }
 
@@ -591,6 +632,8 @@ static int put_in_place(struct rebuild *rebuild)
     struct io_file *from = NULL, *to = rebuild->store->manifest;
     int error = io_open(io, rebuild->store->tmp, WORK_NAME, IO_OPEN_DIRECTORY, 0, &from);
 
+    if (error == 0 && rebuild->has_new_links)
+        error = io_sync_filesystem(io, to);
     if (error == 0) {
         error = io_rename(io, to, "data.mdb", to, "data.mdb.old");
         if (error == -ENOENT)
@@ -631,6 +674,26 @@ static int lacks_manifest(struct io *io, struct io_file *root)
     return 1;
 }
 
+/* It is on the disk before it gets its name: without a journal a cut can leave a name that leads to
+ * what its inode was before, and a file of that name is no directory that is gone. */
+static int make_manifest_directory(struct io *io, struct io_file *root)
+{
+    struct io_file *directory;
+    int error = store_remove_tree(io, root, FRESH_DIRECTORY);
+
+    if (error == 0)
+        error = io_mkdir(io, root, FRESH_DIRECTORY, 0700);
+    if (error == 0)
+        error = io_open(io, root, FRESH_DIRECTORY, IO_OPEN_DIRECTORY, 0, &directory);
+    if (error < 0)
+        return error;
+    error = io_sync(io, directory, false);
+    io_close(io, directory);
+    if (error == 0)
+        error = io_rename(io, root, FRESH_DIRECTORY, root, "manifest");
+    return error == 0 ? io_sync(io, root, false) : error;
+}
+
 /* store_open() wants every directory; one that is gone was empty of anything but the manifest. */
 static int open_store(struct rebuild *rebuild, const char *path)
 {
@@ -640,11 +703,8 @@ static int open_store(struct rebuild *rebuild, const char *path)
     if (error < 0)
         return error;
     error = lacks_manifest(rebuild->io, root);
-    if (error > 0) {
-        error = io_mkdir(rebuild->io, root, "manifest", 0700);
-        if (error == 0)
-            error = io_sync(rebuild->io, root, false);
-    }
+    if (error > 0)
+        error = make_manifest_directory(rebuild->io, root);
     io_close(rebuild->io, root);
     if (error == 0)
         error = store_open(rebuild->io, path, true, &rebuild->store);

@@ -11,7 +11,8 @@
 
 #include "engine/engine_internal.h"
 
-#define MAP_BYTES (64 * 1024 * 1024)
+#define MAP_BYTES  (64 * 1024 * 1024)
+#define STRAY_NAME "stray" /* in tmp/, which the opening before has emptied */
 
 struct repair {
     struct io *io;
@@ -123,33 +124,37 @@ static int has_chunk(struct repair *repair, struct io_file *chunks,
     return error < 0 ? error : (uint64_t)status.st_size == identity->file_size_bytes;
 }
 
+/* 1: done; 0: not from there; or an error that ends it. */
+static int link_from(struct repair *repair, struct io_file *from, struct io_file *to,
+                     const struct chunk_identity *identity)
+{
+    char name[CHUNK_NAME_SIZE];
+    int result = has_chunk(repair, from, identity);
+
+    if (result <= 0)
+        return result;
+    chunk_name(name, identity);
+    result = checkpoint_files_relink(repair->store, from, to, name);
+    if (result == 0)
+        return 1;
+    return result == -EIO || error_is_shortage(result) ? result : 0;
+}
+
 /* Link it into `chunks` from wherever it still is: 1 done, 0 nowhere. */
 static int find_and_link(struct repair *repair, struct io_file *chunks,
                          const struct chunk_identity *identity)
 {
     struct io_file *directory, *from;
-    char name[CHUNK_NAME_SIZE];
-    int found = has_chunk(repair, repair->store->chunks, identity);
+    int found = link_from(repair, repair->store->chunks, chunks, identity);
 
-    chunk_name(name, identity);
-    if (found > 0)
-        found = checkpoint_files_link(repair->io, repair->store->chunks, chunks, name) < 0 ? 0 : 1;
     for (size_t i = 0; found == 0 && i < repair->name_count; i++) {
         if (open_chunks(repair, repair->names[i], &directory, &from) < 0)
             continue;
-        found = has_chunk(repair, from, identity);
-        if (found > 0)
-            found = checkpoint_files_link(repair->io, from, chunks, name) < 0 ? 0 : 1;
+        found = link_from(repair, from, chunks, identity);
         io_close(repair->io, from);
         io_close(repair->io, directory);
     }
-    if (found > 0) {
-        int error = io_sync_filesystem(repair->io, chunks);
-
-        if (error < 0)
-            return error;
-    }
-    return found > 0;
+    return found;
 }
 
 static int check_chunk(struct repair *repair, const char *owner, struct io_file *chunks,
@@ -202,6 +207,8 @@ int engine_repair_chunks(struct io *io, const char *path, bool change, engine_re
     struct repair repair = {.io = io, .change = change, .report = report, .context = context};
     int error = repair_open(&repair, path, false);
 
+    if (error == 0 && change)
+        error = store_sweep(repair.store);
     for (size_t i = 0; error == 0 && i < repair.state.table_count; i++)
         error = check_chunk(&repair, "live tree", repair.store->chunks,
                             &repair.state.tables[i].meta.identity);
@@ -209,6 +216,9 @@ int engine_repair_chunks(struct io *io, const char *path, bool change, engine_re
         error = check_chunk(&repair, "live tree", repair.store->chunks, &repair.state.blobs[i]);
     for (size_t i = 0; error == 0 && i < repair.name_count; i++)
         error = check_snapshot_chunks(&repair, repair.names[i]);
+    /* Links, and what a run that was killed had put right: nobody would do that again. */
+    if (error == 0 && change)
+        error = io_sync_filesystem(io, repair.store->chunks);
     repair_close(&repair);
     return error;
 }
@@ -323,15 +333,20 @@ static int take_in(struct repair *repair, const char *name, const struct sealed_
     return error;
 }
 
+/* Its chunks may be in use, with link counts that a cut has left too low: the sweep knows of that. */
+static int remove_stray(struct repair *repair, const char *name)
+{
+    struct store *store = repair->store;
+    int error = io_rename(repair->io, store->checkpoints, name, store->tmp, STRAY_NAME);
+
+    return error == 0 ? store_sweep(store) : error;
+}
+
 static int take_away(struct repair *repair, const char *name)
 {
     bool wanted = repair->strays != ENGINE_STRAYS_LOOK;
-    int error = 0;
+    int error = wanted ? remove_stray(repair, name) : 0;
 
-    if (wanted)
-        error = store_remove_tree(repair->io, repair->store->checkpoints, name);
-    if (error == 0 && wanted)
-        error = io_sync(repair->io, repair->store->checkpoints, false);
     if (error == 0)
         tell(repair, wanted,
              "checkpoints/%s is no complete snapshot, and the manifest knows of "
