@@ -24,8 +24,8 @@ struct run {
     char base[4000], store[4096];
 };
 
-static void choose_options(uint64_t *seed, struct engine_options *options,
-                           struct store_format *format, struct disk_model_options *disk)
+void crash_run_choose(uint64_t *seed, struct engine_options *options, struct store_format *format,
+                      struct disk_model_options *disk)
 {
     engine_options_default(options);
     options->memtable_bytes = (size_t)8192 << (2 * seed_below(seed, 3));
@@ -144,7 +144,7 @@ char *crash_run(struct crash_parameters *parameters, const struct crash_life *li
 
     run.explorer.depth_max = 1 + (unsigned)seed_below(&seed, CRASH_DEPTH_MAX);
     run.explorer.seed = seed_next(&seed);
-    choose_options(&seed, &run.explorer.options, &format, &disk_options);
+    crash_run_choose(&seed, &run.explorer.options, &format, &disk_options);
     snprintf(run.base, sizeof run.base, "%s/0", parameters->scratch);
     snprintf(run.store, sizeof run.store, "%s/store", run.base);
     run.disk = disk_model_new(run.base);

@@ -26,6 +26,10 @@ struct crash_life {
                      uint64_t seed);
 };
 
+/* The bounds of an engine, and a disk, by seed. */
+void crash_run_choose(uint64_t *seed, struct engine_options *options, struct store_format *format,
+                      struct disk_model_options *disk);
+
 char *crash_run(struct crash_parameters *parameters, const struct crash_life *life);
 
 #endif

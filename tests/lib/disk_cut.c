@@ -316,8 +316,11 @@ static void settle_links(const struct cut *cut, struct disk_model *disk, size_t 
     struct disk_inode *inode = disk->inodes[index];
     unsigned missing, names = count_names(disk, index, &missing);
 
-    if (inode->is_directory)
+    if (inode->is_directory) {
+        if (names > 0)
+            inode->links = 2; /* also of one whose removal the disk does not know */
         return;
+    }
     if (disk->options.is_checked) {
         inode->links = names;
         inode->links_synced = disk->next_number;
