@@ -46,7 +46,8 @@ struct rebuild {
     size_t elsewhere_count, elsewhere_capacity;
     struct manifest_checkpoint *snapshots;
     size_t snapshot_count, snapshot_capacity;
-    uint64_t last_sequence, next_checkpoint_id, wal_segment;
+    uint64_t last_sequence; /* of the tables, then of the log */
+    uint64_t snapshot_sequence, next_checkpoint_id, wal_segment;
     uint64_t unfinished_sequence; /* the log has to begin there or before; 0: no matter */
     uint64_t unfinished_blob;
     bool has_new_links; /* in directories of snapshots */
@@ -256,8 +257,8 @@ static int add_snapshot(struct rebuild *rebuild, const char *name,
     if (error == 0)
         error = buffer_assign(&snapshot->payload, sealed->payload.data, sealed->payload.size);
     rebuild->snapshot_count++;
-    if (sealed->sequence > rebuild->last_sequence)
-        rebuild->last_sequence = sealed->sequence;
+    if (sealed->sequence > rebuild->snapshot_sequence)
+        rebuild->snapshot_sequence = sealed->sequence;
     if (sealed->checkpoint_id >= rebuild->next_checkpoint_id)
         rebuild->next_checkpoint_id = sealed->checkpoint_id + 1;
     for (size_t i = 0; i < sealed->table_count; i++)
@@ -334,7 +335,6 @@ static void leave_unfinished(struct rebuild *rebuild)
 {
     size_t kept = 0;
 
-    rebuild->last_sequence = 0;
     for (size_t i = 0; i < rebuild->input_count; i++) {
         struct version_table *table = rebuild->inputs[i];
         uint64_t smallest = table->meta.smallest_sequence;
@@ -470,8 +470,12 @@ static int find_log(struct rebuild *rebuild)
                   (unsigned long long)rebuild->unfinished_blob);
         return ERROR_MISSING_CHUNK;
     }
-    if (error == 0 && look.entries == 0)
+    if (error == 0 && look.entries == 0) {
+        /* After a rollback a snapshot may be newer than every table. */
+        if (rebuild->snapshot_sequence > rebuild->last_sequence)
+            rebuild->last_sequence = rebuild->snapshot_sequence;
         rebuild->last_sequence += SEQUENCE_GAP;
+    }
     return error;
 }
 
