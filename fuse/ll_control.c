@@ -211,10 +211,10 @@ static char *ll_control_run_verb(struct ll *ll, const struct ll_verb *verb, cons
     return text;
 }
 
-static void ll_control_run_job(struct ll *ll, struct ll_job *job, bool cancelled)
+static void ll_control_run_job(struct ll *ll, struct ll_job *job, int error)
 {
     struct ll_control_job *control_job = (struct ll_control_job *)job;
-    char *text = cancelled ? ll_control_error_text(-ENOTCONN)
+    char *text = error < 0 ? ll_control_error_text(error)
                            : ll_control_run_verb(ll, control_job->verb, control_job->arguments);
 
     ll_control_send(ll, control_job->request, text);
@@ -240,7 +240,7 @@ static void ll_control_submit(struct ll *ll, fuse_req_t request, const struct ll
         .arguments = arguments,
     };
     if (!ll_flusher_submit(ll->flusher, &job->job))
-        ll_control_run_job(ll, &job->job, true);
+        ll_control_run_job(ll, &job->job, -ENOTCONN);
 }
 
 static bool ll_control_permits(const struct ll *ll, fuse_req_t request, const struct ll_verb *verb)

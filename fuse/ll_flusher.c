@@ -54,7 +54,7 @@ static void ll_invalidate(struct ll *ll, uint64_t node)
         log_debug("flush of node %" PRIu64 ": %s", node, error_text(error));
 }
 
-void ll_flush_mappings(struct ll *ll)
+int ll_flush_mappings(struct ll *ll)
 {
     struct ll_pages_node *nodes = NULL;
     size_t count = 0;
@@ -62,13 +62,14 @@ void ll_flush_mappings(struct ll *ll)
 
     if (error < 0) {
         log_warning("pages of shared mappings are not flushed: %s", error_text(error));
-        return;
+        return error;
     }
     if (count > 0)
         count = ll_pages_flush(ll->pages, nodes, count);
     for (size_t i = 0; i < count; i++)
         ll_invalidate(ll, nodes[i].node);
     free(nodes);
+    return 0;
 }
 
 static struct ll_job *ll_flusher_take(struct ll_flusher *flusher)
@@ -85,7 +86,7 @@ static void *ll_flusher_main(void *context)
 {
     struct ll_flusher *flusher = context;
     struct ll_job *job;
-    bool cancelled;
+    int error;
 
     (void)pthread_setname_np(pthread_self(), "varve-flusher");
     lock_acquire(&flusher->lock);
@@ -97,11 +98,11 @@ static void *ll_flusher_main(void *context)
             continue;
         }
         job = ll_flusher_take(flusher);
-        cancelled = flusher->stopping;
+        error = flusher->stopping ? -ENOTCONN : 0;
         lock_release(&flusher->lock);
-        if (!cancelled)
-            ll_flush_mappings(flusher->ll);
-        job->run(flusher->ll, job, cancelled);
+        if (error == 0)
+            error = ll_flush_mappings(flusher->ll);
+        job->run(flusher->ll, job, error);
         lock_acquire(&flusher->lock);
     }
     lock_release(&flusher->lock);

@@ -21,8 +21,9 @@ struct ll;
 struct ll_flusher;
 
 struct ll_job {
-    /* Does the work, replies and frees the job. `cancelled`: only reply (the mount is going). */
-    void (*run)(struct ll *ll, struct ll_job *job, bool cancelled);
+    /* Does the work, replies and frees the job. `error` (-ENOTCONN: the mount is going; -ENOMEM: it
+     * could not be flushed): only reply. */
+    void (*run)(struct ll *ll, struct ll_job *job, int error);
     struct ll_job *next;
 };
 
@@ -34,7 +35,7 @@ void ll_flusher_free(struct ll_flusher *flusher); /* accepts NULL; stopped, and 
 /* False when the flusher is stopping: the caller keeps the job. */
 bool ll_flusher_submit(struct ll_flusher *flusher, struct ll_job *job);
 
-/* Flush now, from a thread that does not serve requests. */
-void ll_flush_mappings(struct ll *ll);
+/* Flush now, from a thread that does not serve requests. 0; or -ENOMEM: nothing has been flushed. */
+int ll_flush_mappings(struct ll *ll);
 
 #endif

@@ -60,13 +60,12 @@ struct ll_mkdir_job {
     char name[];
 };
 
-static void ll_mkdir_run(struct ll *ll, struct ll_job *job, bool cancelled)
+static void ll_mkdir_run(struct ll *ll, struct ll_job *job, int error)
 {
     struct ll_mkdir_job *mkdir_job = (struct ll_mkdir_job *)job;
     struct fs_entry entry;
-    int error = -ENOTCONN;
 
-    if (!cancelled)
+    if (error == 0)
         error = fs_mkdir(ll->fs, mkdir_job->parent, mkdir_job->name, mkdir_job->mode,
                          &mkdir_job->caller, &entry);
     ll_reply_created(mkdir_job->request, mkdir_job->parent, error, &entry);

@@ -317,7 +317,7 @@ static void ll_unmount_on_signal(struct ll *ll, const sigset_t *awaited, uint64_
     }
     log_warning("%s is busy (%s): ending all the same; open files there fail from now on",
                 mount_point, error_text(error));
-    ll_flush_mappings(ll);
+    (void)ll_flush_mappings(ll);
 }
 
 static void ll_serve(struct ll *ll, const sigset_t *awaited, ll_ready_callback *ready,

@@ -41,12 +41,12 @@ static void ll_shutdown_finish(struct ll *ll, fuse_req_t request, bool sync)
     (void)fuse_reply_ioctl(request, 0, NULL, 0);
 }
 
-static void ll_shutdown_run(struct ll *ll, struct ll_job *job, bool cancelled)
+static void ll_shutdown_run(struct ll *ll, struct ll_job *job, int error)
 {
     struct ll_shutdown_job *shutdown = (struct ll_shutdown_job *)job;
 
-    if (cancelled)
-        ll_reply_error(shutdown->request, -ENOTCONN);
+    if (error < 0)
+        ll_reply_error(shutdown->request, error);
     else
         ll_shutdown_finish(ll, shutdown->request, true);
     free(shutdown);
