@@ -250,14 +250,28 @@ static bool ll_control_permits(const struct ll *ll, fuse_req_t request, const st
     return !verb->owner_only || uid == 0 || uid == ll->options->fs.owner_uid;
 }
 
+/* 0, -EINVAL for what is no JSON, or -ENOMEM: jansson then says so, or gives no reason at all. */
+static int ll_control_parse(struct slice text, json_t **ret_arguments)
+{
+    json_error_t problem = {0};
+    json_t *arguments = json_loadb((const char *)text.data, text.size, 0, &problem);
+    enum json_error_code code = json_error_code(&problem);
+
+    if (arguments == NULL)
+        return code == json_error_out_of_memory || code == json_error_unknown ? -ENOMEM : -EINVAL;
+    *ret_arguments = arguments;
+    return 0;
+}
+
 static void ll_control_start(struct ll *ll, fuse_req_t request, struct slice text)
 {
-    json_t *arguments = json_loadb((const char *)text.data, text.size, 0, NULL);
+    json_t *arguments = NULL;
+    int error = ll_control_parse(text, &arguments);
     const char *name = json_string_value(json_object_get(arguments, "verb"));
     const struct ll_verb *verb = name != NULL ? ll_verb_find(name) : NULL;
 
-    if (arguments == NULL || name == NULL) {
-        ll_reply_error(request, -EINVAL);
+    if (error < 0 || name == NULL) {
+        ll_reply_error(request, error < 0 ? error : -EINVAL);
     } else if (verb == NULL) {
         ll_control_send(ll, request, ll_control_error_text(-EOPNOTSUPP));
     } else if (!ll_control_permits(ll, request, verb)) {
