@@ -91,6 +91,9 @@ void ll_create(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t m
     }
     error = ll_file_open(ll, entry.attribute.node, info->flags, info);
     if (error < 0) {
+        /* The kernel holds the directory meanwhile: nobody has seen it. */
+        if (fs_unlink(ll->fs, parent, name, &caller) < 0)
+            log_warning("a file that could not be opened when it was made stays");
         fs_forget(ll->fs, entry.attribute.node, 1);
         ll_reply_error(request, error);
         return;

@@ -91,6 +91,9 @@ int ll_handles_add(struct ll_handles *handles, uint64_t node)
     lock_acquire(&handles->lock);
     if ((handles->used + 1) * 2 > handles->capacity)
         result = handles_resize(handles, handles->capacity * 2);
+    /* Without memory for a larger one this goes on to fill up, but for the slot that ends searches. */
+    if (result < 0 && handles->used + 1 < handles->capacity)
+        result = 0;
     if (result == 0) {
         slot = handles_slot(handles, node);
         result = slot->count == 0;

@@ -9,7 +9,8 @@
  *                everything else has reached us already.
  *   directories  live directories that are open, see ll_directory.c.
  *
- * Bounds:  one entry of 16 bytes a node, at most half of the table full; it shrinks again.
+ * Bounds:  one entry of 16 bytes a node, at most half of the table full where there is memory for
+ *          that; it shrinks again.
  * Threads: any; one lock (LOCK_RANK_LEAF).
  */
 #ifndef VARVE_FUSE_LL_HANDLES_H
