@@ -92,8 +92,9 @@ struct fs_caller {
     gid_t gid;
     pid_t pid;
     mode_t umask;
-    /* Is he in this group beside his first one? Asked only where it matters; NULL: no. */
-    bool (*in_group)(const struct fs_caller *caller, gid_t group);
+    /* Is he in this group beside his first one? Asked only where it matters; NULL: no. Negative: that
+     * cannot be found out now. */
+    int (*in_group)(const struct fs_caller *caller, gid_t group);
 };
 
 struct fs_attribute {

@@ -97,11 +97,26 @@ static int apply_mode(struct fs_edit *edit, uint64_t ino, const struct fs_setatt
     return change_acl(edit, ino, inode);
 }
 
-static bool is_outsider(const struct fs_caller *caller, gid_t group)
+/* 1, 0 or an error. */
+static int is_outsider(const struct fs_caller *caller, gid_t group)
 {
+    int in_group;
+
     if (caller == NULL || caller->uid == 0 || caller->gid == group)
-        return false;
-    return caller->in_group == NULL || !caller->in_group(caller, group);
+        return 0;
+    in_group = caller->in_group != NULL ? caller->in_group(caller, group) : 0;
+    return in_group < 0 ? in_group : in_group == 0;
+}
+
+static int kill_setgid(const struct fs_caller *caller, struct fs_inode *inode)
+{
+    int kill = (inode->mode & S_ISGID) == 0   ? 0
+               : (inode->mode & S_IXGRP) != 0 ? 1
+                                              : is_outsider(caller, inode->gid);
+
+    if (kill > 0)
+        inode->mode &= ~(uint32_t)S_ISGID;
+    return kill < 0 ? kill : 0;
 }
 
 /*
@@ -113,14 +128,15 @@ static int kill_privileges(struct fs_edit *edit, uint64_t ino, const struct fs_s
                            const struct fs_caller *caller, struct fs_inode *inode)
 {
     const unsigned reasons = FS_SETATTR_UID | FS_SETATTR_GID | FS_SETATTR_KILL_PRIVILEGES;
+    int error;
 
     if ((change->mask & reasons) == 0 || S_ISDIR(inode->mode))
         return 0;
     if ((change->mask & FS_SETATTR_MODE) == 0) {
         inode->mode &= ~(uint32_t)S_ISUID;
-        if ((inode->mode & S_ISGID) != 0 &&
-            ((inode->mode & S_IXGRP) != 0 || is_outsider(caller, inode->gid)))
-            inode->mode &= ~(uint32_t)S_ISGID;
+        error = kill_setgid(caller, inode);
+        if (error < 0)
+            return error;
     }
     return fs_xattr_drop(edit->view, ino, inode, FS_XATTR_CAPABILITY, edit->batch);
 }

@@ -17,18 +17,21 @@ struct ll *ll_of(fuse_req_t request)
 }
 
 /* A request carries one group of the caller's; the others stand in /proc. He waits for the reply,
- * so he is still there, if he can be seen from here at all. */
-static bool ll_caller_in_group(const struct fs_caller *caller, gid_t group)
+ * so he is still there, if he can be seen from here at all. 1, 0 or a shortage. */
+static int ll_caller_in_group(const struct fs_caller *caller, gid_t group)
 {
     static const char key[] = "Groups:";
     char path[64], line[4096], *at = NULL, *end;
     bool found = false;
     FILE *status;
+    int error;
 
     (void)snprintf(path, sizeof path, "/proc/%ld/status", (long)caller->pid);
     status = fopen(path, "re");
-    if (status == NULL)
-        return false;
+    if (status == NULL) {
+        error = -errno;
+        return error_is_shortage(error) ? error : 0;
+    }
     /* Each number ends with a space: one that the buffer cuts is not taken for another. Who is in
      * more groups than fit is an outsider to those that do not. */
     while (at == NULL && fgets(line, sizeof line, status) != NULL) {
