@@ -145,12 +145,19 @@ static int ll_verb_chunks(struct ll *ll, const json_t *request, json_t *reply)
     return error;
 }
 
+struct ll_findings {
+    json_t *list;
+    int error; /* not all of them are in it */
+};
+
 static void ll_add_line(void *context, const char *line)
 {
+    struct ll_findings *findings = context;
     json_t *object = json_object();
 
-    (void)control_json_set_bytes(object, "finding", line, strlen(line));
-    (void)json_array_append_new(context, object);
+    if (json_array_append_new(findings->list, object) != 0 ||
+        control_json_set_bytes(object, "finding", line, strlen(line)) < 0)
+        findings->error = -ENOMEM;
 }
 
 /* Which files of the live tree suffer from damage of chunks, by id: for "varve verify", again. */
@@ -160,7 +167,7 @@ static int ll_verb_damaged_files(struct ll *ll, const json_t *request, json_t *r
     size_t count = json_array_size(wanted);
     uint64_t *ids = calloc(count + 1, sizeof *ids);
     struct engine_view *view = engine_view_acquire(ll->engine);
-    json_t *findings = json_array();
+    struct ll_findings findings = {.list = json_array()};
     int error = ids != NULL && view != NULL ? 0 : -ENOMEM;
 
     for (size_t i = 0; error == 0 && i < count; i++) {
@@ -169,10 +176,12 @@ static int ll_verb_damaged_files(struct ll *ll, const json_t *request, json_t *r
         ids[i] = (uint64_t)json_integer_value(id);
         error = json_is_integer(id) ? 0 : -EINVAL;
     }
-    if (json_object_set_new(reply, "findings", findings) != 0)
+    if (json_object_set_new(reply, "findings", findings.list) != 0)
         error = -ENOMEM;
     if (error == 0)
-        error = fs_check_chunks(view, ids, count, ll_add_line, findings);
+        error = fs_check_chunks(view, ids, count, ll_add_line, &findings);
+    if (error == 0)
+        error = findings.error;
     engine_view_release(view);
     free(ids);
     return error;
