@@ -7,7 +7,8 @@
  * the call the plan of the moment is asked whether it fails here.
  *
  * With SWEEP_BASE (engine/base, which is the seam itself) only allocations are sites. Of LMDB those
- * calls are that may fail for reasons of the disk; struct io does not see them.
+ * calls are that may fail for reasons of the disk; struct io does not see them. With SWEEP_MOUNT
+ * (libfuse's side) allocations are, jansson's and libfuse's included, and what wants a descriptor.
  */
 #ifndef VARVE_TESTS_SWEEP_SITES_H
 #define VARVE_TESTS_SWEEP_SITES_H
@@ -24,6 +25,16 @@
 
 #include "engine/base/io.h"
 #include "tests/sweep/site.h"
+
+#ifdef SWEEP_MOUNT
+#include <jansson.h>
+#include <liburing.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "fuse/ll_internal.h"
+#endif
 
 #define SWEEP_FAILS(kind_, call_) SWEEP_FAILS_IF(kind_, call_, false)
 #define SWEEP_FAILS_IF(kind_, call_, creates_)                                                     \
@@ -52,7 +63,74 @@
 #define pthread_create(...)                                                                        \
     (SWEEP_FAILS(SWEEP_THREAD, "pthread_create") != 0 ? EAGAIN : pthread_create(__VA_ARGS__))
 
-#ifndef SWEEP_BASE
+#ifdef SWEEP_MOUNT
+
+#define json_object(...)      SWEEP_MEMORY_OF(json_object, __VA_ARGS__)
+#define json_array(...)       SWEEP_MEMORY_OF(json_array, __VA_ARGS__)
+#define json_pack(...)        SWEEP_MEMORY_OF(json_pack, __VA_ARGS__)
+#define json_string(...)      SWEEP_MEMORY_OF(json_string, __VA_ARGS__)
+#define json_stringn(...)     SWEEP_MEMORY_OF(json_stringn, __VA_ARGS__)
+#define json_integer(...)     SWEEP_MEMORY_OF(json_integer, __VA_ARGS__)
+#define json_real(...)        SWEEP_MEMORY_OF(json_real, __VA_ARGS__)
+#define json_dumps(...)       SWEEP_MEMORY_OF(json_dumps, __VA_ARGS__)
+#define fuse_session_new(...) SWEEP_MEMORY_OF(fuse_session_new, __VA_ARGS__)
+#define open_memstream(...)   SWEEP_MEMORY_OF(open_memstream, __VA_ARGS__)
+#define mmap(...)                                                                                  \
+    (SWEEP_FAILS(SWEEP_MEMORY, "mmap") != 0 ? (errno = ENOMEM, MAP_FAILED) : mmap(__VA_ARGS__))
+#define getline(...)                                                                               \
+    (SWEEP_FAILS(SWEEP_MEMORY, "getline") != 0 ? (errno = ENOMEM, -1) : getline(__VA_ARGS__))
+#define json_loadb(text_, size_, flags_, problem_)                                                 \
+    __extension__({                                                                                \
+        int error_ = SWEEP_FAILS(SWEEP_MEMORY, "json_loadb");                                      \
+                                                                                                   \
+        if (error_ != 0)                                                                           \
+            (problem_)->text[JSON_ERROR_TEXT_LENGTH - 1] = json_error_out_of_memory;               \
+        error_ != 0 ? NULL : json_loadb(text_, size_, flags_, problem_);                           \
+    })
+/* They take the value over, also when they fail. */
+#define json_object_set_new(object_, key_, value_)                                                 \
+    __extension__({                                                                                \
+        json_t *new_ = (value_);                                                                   \
+        int error_ = SWEEP_FAILS(SWEEP_MEMORY, "json_object_set_new");                             \
+                                                                                                   \
+        if (error_ != 0)                                                                           \
+            json_decref(new_);                                                                     \
+        error_ != 0 ? -1 : json_object_set_new(object_, key_, new_);                               \
+    })
+#define json_array_append_new(array_, value_)                                                      \
+    __extension__({                                                                                \
+        json_t *new_ = (value_);                                                                   \
+        int error_ = SWEEP_FAILS(SWEEP_MEMORY, "json_array_append_new");                           \
+                                                                                                   \
+        if (error_ != 0)                                                                           \
+            json_decref(new_);                                                                     \
+        error_ != 0 ? -1 : json_array_append_new(array_, new_);                                    \
+    })
+
+#define SWEEP_DESCRIPTOR(failed_, call_, ...)                                                      \
+    __extension__({                                                                                \
+        int error_ = SWEEP_FAILS(SWEEP_OPEN, #call_);                                              \
+                                                                                                   \
+        error_ != 0 ? (errno = -error_, failed_) : call_(__VA_ARGS__);                             \
+    })
+#define open(...)               SWEEP_DESCRIPTOR(-1, open, __VA_ARGS__)
+#define fopen(...)              SWEEP_DESCRIPTOR(NULL, fopen, __VA_ARGS__)
+#define unshare(...)            SWEEP_DESCRIPTOR(-1, unshare, __VA_ARGS__)
+#define open_by_handle_at(...)  SWEEP_DESCRIPTOR(-1, open_by_handle_at, __VA_ARGS__)
+#define fuse_session_mount(...) SWEEP_DESCRIPTOR(-1, fuse_session_mount, __VA_ARGS__)
+#define io_uring_queue_init(...)                                                                   \
+    __extension__({                                                                                \
+        int error_ = SWEEP_FAILS(SWEEP_OPEN, "io_uring_queue_init");                               \
+                                                                                                   \
+        error_ != 0 ? error_ : io_uring_queue_init(__VA_ARGS__);                                   \
+    })
+/* By its number where it opens something. */
+#define syscall(number_, ...)                                                                      \
+    ((number_) == SYS_openat && SWEEP_FAILS(SWEEP_OPEN, "openat") != 0                             \
+         ? (errno = EMFILE, -1L)                                                                   \
+         : syscall(number_, __VA_ARGS__))
+
+#elif !defined(SWEEP_BASE)
 
 #define SWEEP_DISK(kind_, call_, ...)                                                              \
     __extension__({                                                                                \
