@@ -88,6 +88,8 @@ static int list_chunk(void *context, const char *name)
     if (!sealed)
         return 0; /* only the log may refer to it */
     error = io_stat_at(rebuild->io, rebuild->store->chunks, name, &status);
+    if (error == 0 && S_ISDIR(status.st_mode))
+        return 0; /* the name of a chunk that was removed, before a cut as well (store_sweep.c) */
     if (error == 0)
         error = grow(&rebuild->files, sizeof *rebuild->files, rebuild->file_count,
                      &rebuild->file_capacity);
@@ -442,8 +444,8 @@ static int try_log(struct rebuild *rebuild, uint64_t first, struct log_look *loo
     return error;
 }
 
-/* Segments that were given up may still be there, with gaps between them: the first from which on
- * all can be read is where the log begins. */
+/* Segments that were given up may still be there, with gaps between them, and names that a cut has
+ * brought back as directories: the first from which on all can be read is where the log begins. */
 static int find_log(struct rebuild *rebuild)
 {
     struct segments segments = {0};
@@ -459,7 +461,7 @@ static int find_log(struct rebuild *rebuild)
             rebuild->wal_segment = segments.numbers[i];
             break;
         }
-        if (error_errno(error) == -EIO && i + 1 < segments.count)
+        if ((error_errno(error) == -EIO || error == -EISDIR) && i + 1 < segments.count)
             error = 0;
     }
     free(segments.numbers);

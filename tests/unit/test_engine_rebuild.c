@@ -359,6 +359,28 @@ static void a_table_that_a_snapshot_lacks_is_given_to_it(void **state)
     free(store);
 }
 
+/* Without a journal a cut can bring back the names of files that were removed, as directories. */
+static void names_that_a_cut_has_brought_back_are_passed_over(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture);
+    char *table = test_path(store, "chunks/000000000000007f-0123456789abcdef0123456789abcdef.tbl");
+    char *segment = test_path(store, "wal/0000000000000001.wal");
+    struct engine *engine;
+
+    lose_manifest(store);
+    (void)unlink(segment); /* one that was given up, if it is there */
+    assert_int_equal(mkdir(segment, 0700), 0);
+    assert_int_equal(mkdir(table, 0700), 0);
+    assert_int_equal(try_rebuild(fixture, store, NULL), 0);
+    engine = engine_fixture_open_at(fixture, store);
+    check_live(engine);
+    assert_int_equal(engine_close(engine), 0);
+    free(segment);
+    free(table);
+    free(store);
+}
+
 /* Of the last blob chunk the log has all that there is, its file is not made yet: a table that got its id
  * would be lost when the log is replayed. */
 static void r63_a_chunk_that_only_the_log_has_keeps_its_id(void **state)
@@ -459,6 +481,7 @@ int main(void)
         TEST(nothing_is_made_without_a_blob_chunk_that_is_referred_to),
         TEST(a_blob_chunk_that_only_a_snapshot_has_is_taken_from_there),
         TEST(a_table_that_a_snapshot_lacks_is_given_to_it),
+        TEST(names_that_a_cut_has_brought_back_are_passed_over),
         TEST(r63_a_chunk_that_only_the_log_has_keeps_its_id),
         TEST(nothing_is_made_of_a_log_with_a_gap),
         TEST(a_snapshot_of_another_store_is_left_alone),
