@@ -59,6 +59,15 @@ static bool is_sealed_chunk_name(const char *name)
     return chunk_name_parse(name, &identity, &sealed) && sealed;
 }
 
+/* ---- names that lead nowhere ---- */
+
+/* The disk has the name and no file for it: a count that was too low has reached zero. Where there is
+ * no journal only e2fsck removes such a name (ext4 says EUCLEAN of it). */
+static bool leads_nowhere(int error)
+{
+    return error == -ESTALE || error == -EUCLEAN;
+}
+
 /* ---- counting ---- */
 
 /* Is `path` below `directory` one more name of the file? 1, 0, or an error. */
@@ -69,7 +78,7 @@ static int is_same_file(struct store *store, struct io_file *directory, const ch
     struct stat status;
     int result = io_open(store->io, directory, path, IO_OPEN_READ, 0, &file);
 
-    if (result == -ENOENT || result == -ENOTDIR || result == -EISDIR)
+    if (result == -ENOENT || result == -ENOTDIR || result == -EISDIR || leads_nowhere(result))
         return 0;
     if (result < 0)
         return result;
@@ -240,11 +249,12 @@ struct sweep {
     struct store *store;
     struct io_file *directory;
     unsigned depth;
+    bool has_rest; /* names that lead nowhere, and directories that have such */
 };
 
-static int sweep_content(const struct sweep *sweep);
+static int sweep_content(struct sweep *sweep);
 
-static int sweep_directory(const struct sweep *sweep, const char *name)
+static int sweep_directory(struct sweep *sweep, const char *name)
 {
     struct sweep below = {.store = sweep->store, .depth = sweep->depth + 1};
     struct io *io = sweep->store->io;
@@ -257,10 +267,11 @@ static int sweep_directory(const struct sweep *sweep, const char *name)
         return result;
     result = sweep_content(&below);
     io_close(io, below.directory);
-    return result == 0 ? io_rmdir(io, sweep->directory, name) : result;
+    sweep->has_rest |= below.has_rest;
+    return result == 0 && !below.has_rest ? io_rmdir(io, sweep->directory, name) : result;
 }
 
-static int sweep_name(const struct sweep *sweep, const char *name)
+static int sweep_name(struct sweep *sweep, const char *name)
 {
     const char *chunk = sweep->depth == 0 ? stale_chunk_name(name) : NULL;
     struct stat status;
@@ -278,8 +289,17 @@ static int sweep_name(const struct sweep *sweep, const char *name)
     return io_unlink(sweep->store->io, sweep->directory, name);
 }
 
+/* Nobody needs what is in tmp/: a name that cannot be followed can stay. */
+static int pass_over(struct sweep *sweep, const char *name, int error)
+{
+    log_warning("%s: %s, in tmp/, leads nowhere and stays until the disk is checked: %s",
+                sweep->store->path, name, error_text(error));
+    sweep->has_rest = true;
+    return 0;
+}
+
 /* The names are read first: removing while reading may skip some. */
-static int sweep_content(const struct sweep *sweep)
+static int sweep_content(struct sweep *sweep)
 {
     struct name_list list = {0};
     int result = io_list(sweep->store->io, sweep->directory, name_list_add, &list);
@@ -288,6 +308,8 @@ static int sweep_content(const struct sweep *sweep)
         result = sweep_name(sweep, list.names[i]);
         if (result == -ENOENT)
             result = 0;
+        if (leads_nowhere(result))
+            result = pass_over(sweep, list.names[i], result);
     }
     name_list_free(&list);
     return result;

@@ -177,11 +177,53 @@ static void names_in_a_deleted_checkpoint_can_still_be_removed(void **state)
     test_directory_remove(scratch);
 }
 
+/* Only a check of the disk can remove a name that leads nowhere; the store does without that. */
+static void a_name_in_tmp_that_leads_nowhere_is_passed_over(void **state)
+{
+    static const struct chunk_identity identity = {
+        .kind = CHUNK_BLOB, .id = 7, .hash = {.high = 1, .low = 2}};
+    char *scratch = test_directory_make(), *base = test_path(scratch, "0");
+    char *path = test_path(base, "store"), *place, name[CHUNK_NAME_SIZE];
+    struct io_file *directory;
+    struct disk_model *disk;
+    struct store *store;
+    struct stat status;
+    struct io *io;
+
+    (void)state;
+    chunk_name(name, &identity);
+    for (unsigned below = 0; below < 2; below++) {
+        disk = make_uncounted(base, path, name);
+        io = disk_model_io(disk);
+        assert_int_equal(store_open(io, path, true, &store), 0);
+        assert_int_equal(io_mkdir(io, store->tmp, "left", 0755), 0);
+        assert_int_equal(io_open(io, store->tmp, "left", IO_OPEN_DIRECTORY, 0, &directory), 0);
+        if (below == 0)
+            assert_int_equal(io_rename(io, store->chunks, name, store->tmp, name), 0);
+        else
+            assert_int_equal(io_rename(io, store->chunks, name, directory, name), 0);
+        io_close(io, directory);
+        assert_int_equal(store_remove_tree(io, store->checkpoints, "kept"), 0);
+        store_close(store);
+        place = test_path(path, below == 0 ? "tmp" : "tmp/left");
+        assert_int_equal(open_name(disk, place, name), -ESTALE);
+        free(place);
+        assert_int_equal(store_open(io, path, true, &store), 0);
+        assert_int_equal(io_stat_at(io, store->tmp, "left", &status), below == 0 ? -ENOENT : 0);
+        store_close(store);
+        disk_model_free(disk);
+    }
+    free(path);
+    free(base);
+    test_directory_remove(scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_that_half_a_rename_took_is_still_counted),
         cmocka_unit_test(names_in_a_deleted_checkpoint_can_still_be_removed),
+        cmocka_unit_test(a_name_in_tmp_that_leads_nowhere_is_passed_over),
     };
 
     log_set_level(LOG_LEVEL_ERROR);
