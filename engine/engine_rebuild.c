@@ -5,7 +5,9 @@
  * Why merging is right: a key's records never have equal numbers unless they are equal, and what a
  * merge left out lies in its inputs, all of which are there or none: they leave the store together.
  * So whatever a crash has left in chunks/ beside the tables in use, inputs of a finished merge or
- * outputs of an unfinished one, changes nothing.
+ * outputs of an unfinished one, changes nothing. (But a cut in the few moments while inputs are removed
+ * may leave some of them. Where the manifest is lost before the next start removes these, what a
+ * table deleted that is gone already shows again.)
  */
 #include "engine/engine_rebuild.h"
 

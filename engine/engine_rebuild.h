@@ -12,6 +12,9 @@
  * A blob chunk that is gone from chunks/ and that a snapshot still has is named all the same:
  * engine_repair_chunks() links it.
  *
+ * A manifest that is lost together with a crash, before the store was started again: what had been
+ * deleted shortly before that may show again (engine_rebuild.c).
+ *
  * Nothing is taken from a table that is damaged or that is not there: what is older would then show
  * through, and that would be a wrong answer. Damaged tables are therefore an error here.
  *

@@ -18,6 +18,7 @@
 
 #include "engine/base/checksum.h"
 #include "engine/base/log.h"
+#include "fuse/fs.h"
 #include "tests/lib/crash_command.h"
 #include "tests/lib/crash_damage.h"
 #include "tests/lib/crash_history_internal.h"
@@ -215,6 +216,60 @@ static char *make_start(struct scene *scene, const struct disk_model_options *op
     disk_model_free(killed);
     disk_model_free(disk);
     return wrong;
+}
+
+/* A file, that only the log has. */
+static int make_file(struct engine *engine)
+{
+    static const struct fs_caller root = {0};
+    struct fs_options options;
+    struct fs_entry entry;
+    struct fs *fs;
+    int error;
+
+    fs_options_default(&options);
+    error = fs_open(engine, &options, &fs);
+    if (error < 0)
+        return error;
+    error = fs_mknod(fs, FS_ROOT, "in the log", S_IFREG | 0600, 0, &root, &entry);
+    if (error == 0) {
+        fs_forget(fs, entry.attribute.node, 1);
+        error = fs_sync(fs);
+    }
+    fs_close(fs);
+    return error;
+}
+
+/* All that was merged is gone from the disk, so that a manifest can be made anew (engine_rebuild.h), and
+ * the log has something again. */
+static char *settle_start(struct scene *scene)
+{
+    struct disk_model *disk = scene->start;
+    char base[4010], path[4200];
+    struct engine *engine;
+    int error;
+
+    snprintf(base, sizeof base, "%.4000s/start", scene->parameters->scratch);
+    snprintf(path, sizeof path, "%s/store", base);
+    disk_model_set_base(disk, base);
+    error = open_store(scene, disk, path, &engine);
+    if (error == 0) {
+        error = engine_compact(engine);
+        if (engine_close(engine) < 0 || error < 0)
+            error = -EIO;
+    }
+    if (error == 0)
+        error = open_store(scene, disk, path, &engine);
+    if (error == 0) {
+        error = make_file(engine);
+        scene->start = disk_model_clone(disk);
+        (void)engine_close(engine);
+        disk_model_set_base(disk, "");
+        disk_model_free(disk);
+    } else {
+        disk_model_set_base(disk, "");
+    }
+    return error < 0 ? crash_text("the store does not settle: %s", error_text(error)) : NULL;
 }
 
 /* ---- the commands ---- */
@@ -601,6 +656,8 @@ static char *play(struct scene *scene, const struct disk_model_options *options)
 {
     char *wrong = make_start(scene, options);
 
+    if (wrong == NULL && (scene->damage & CRASH_DAMAGE_MANIFEST) != 0)
+        wrong = settle_start(scene);
     if (wrong == NULL)
         wrong = look_at_start(scene);
     if (wrong != NULL)
