@@ -529,7 +529,7 @@ struct candidates {
     struct candidate *entries;
     size_t counts[CANDIDATE_SMALL + 1];
     size_t count;
-    uint64_t live_bytes, dead_bytes; /* of all chunks that are not pinned */
+    struct collection_totals totals;
 };
 
 static int compare_candidates(const void *a, const void *b)
@@ -600,8 +600,8 @@ static void find_candidates(const struct version *version, const struct chunk_id
                      bsearch(&candidate.id, policy->pinned, policy->pinned_count,
                              sizeof candidate.id, compare_ids)))
             continue;
-        to->live_bytes += use->bytes;
-        to->dead_bytes += candidate.size > use->bytes ? candidate.size - use->bytes : 0;
+        to->totals.live_bytes += use->bytes;
+        to->totals.dead_bytes += candidate.size > use->bytes ? candidate.size - use->bytes : 0;
         if (!classify(use, policy, &candidate))
             continue;
         to->counts[candidate.kind]++;
@@ -613,7 +613,7 @@ static void find_candidates(const struct version *version, const struct chunk_id
 /* Is what is dead, beside the first ones, more than `percent` of what lives? */
 static bool is_much_dead(const struct candidates *from, uint64_t dead_bytes, unsigned percent)
 {
-    return dead_bytes / percent > from->live_bytes / 100;
+    return dead_bytes / percent > from->totals.live_bytes / 100;
 }
 
 /*
@@ -625,7 +625,7 @@ static size_t count_dying(const struct candidates *from, const struct collection
                           size_t room)
 {
     size_t dying = from->counts[CANDIDATE_DYING], taken = 0;
-    uint64_t dead = from->dead_bytes;
+    uint64_t dead = from->totals.dead_bytes;
 
     if (dying > room)
         dying = room;
@@ -646,7 +646,7 @@ static size_t count_dying(const struct candidates *from, const struct collection
 /* The emptiest until little is dead beside what lives; returns how many, after the dying ones. */
 static size_t count_sparse(const struct candidates *from, size_t room)
 {
-    uint64_t dead = from->dead_bytes;
+    uint64_t dead = from->totals.dead_bytes;
     size_t first = from->counts[CANDIDATE_DYING], taken = 0;
 
     for (size_t i = 0; i < first; i++)
@@ -690,14 +690,16 @@ static size_t take_small(const struct version *version, const struct candidates 
 
 size_t compaction_pick_blobs(const struct version *version, const struct chunk_identity *blobs,
                              size_t blob_count, const struct collection_policy *policy,
-                             uint64_t *ret_ids, size_t room)
+                             uint64_t *ret_ids, size_t room, struct collection_totals *ret_totals)
 {
     struct candidates candidates = {.entries = malloc((blob_count + 1) * sizeof(struct candidate))};
     size_t wanted, taken = 0;
 
+    *ret_totals = candidates.totals;
     if (!candidates.entries)
         return 0; /* without memory nothing is collected now */
     find_candidates(version, blobs, blob_count, policy, &candidates);
+    *ret_totals = candidates.totals;
     wanted = count_dying(&candidates, policy, room);
     if (policy->idle && wanted < room)
         wanted += count_sparse(&candidates, room - wanted);

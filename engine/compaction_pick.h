@@ -70,6 +70,11 @@ struct collection_policy {
     bool idle;                 /* there is time to collect what is not needed at once */
 };
 
+/* Bytes in chunks that copying could free: those that records of the version refer to, and the rest. */
+struct collection_totals {
+    uint64_t live_bytes, dead_bytes;
+};
+
 /*
  * Blob chunks to collect: those with a live share below `live_percent_max` of their frames, unless
  * busy: then only those that are nearly empty, and others while more is dead than lives; when idle,
@@ -77,9 +82,10 @@ struct collection_policy {
  * smaller, the emptiest first; and, if there are many small ones, those, provided that few tables
  * refer to them (each table rewritten begins a chunk of its own). Chunks without references are not
  * collected but deleted: they are left out. Writes at most `room` ids, sorted; returns the number.
+ * The totals are of all chunks that are not pinned.
  */
 size_t compaction_pick_blobs(const struct version *version, const struct chunk_identity *blobs,
                              size_t blob_count, const struct collection_policy *policy,
-                             uint64_t *ret_ids, size_t room);
+                             uint64_t *ret_ids, size_t room, struct collection_totals *ret_totals);
 
 #endif

@@ -303,7 +303,7 @@ struct engine_statistics {
     uint64_t batches, records, batch_bytes, write_waits, write_wait_ns_max;
     uint64_t syncs, sync_ns_total, sync_ns_max;
     uint64_t memtable_bytes, frozen_memtables, flushes, compactions, compaction_bytes_read,
-        compaction_bytes_written, compaction_rests;
+        compaction_bytes_written, compaction_bytes_copied, compaction_rests;
     uint64_t tables, table_bytes, blobs, blob_bytes, blob_live_bytes;
     uint64_t levels[7], level_bytes[7];
     uint64_t wal_segments, wal_bytes, wal_replayed_batches;

@@ -29,7 +29,9 @@ struct output {
     size_t table_count, table_capacity;
     const uint64_t *relocate; /* sorted ids */
     size_t relocate_count;
-    struct blob_writer *blobs; /* for relocated data; opened when needed */
+    const struct collection_totals *totals; /* when they were chosen */
+    uint64_t freed_before;                  /* UINT64_MAX: all of it is copied, whatever comes */
+    struct blob_writer *blobs;              /* for relocated data; opened when needed */
     uint8_t *frame;
     struct engine_pace pace;
     bool has_copied; /* the last record's data */
@@ -115,6 +117,7 @@ static int output_relocate(struct output *output, const struct blob_ref *from, u
     result = blob_writer_append(output->blobs, output->frame, from->length, &to);
     if (result < 0)
         return result;
+    ENGINE_COUNT(output->engine, compaction_bytes_copied, from->length);
     *ret_size = blob_ref_encode(&to, value);
     return 0;
 }
@@ -256,6 +259,17 @@ static int compaction_add_inputs(const struct compaction *compaction, struct mer
     return result;
 }
 
+/* What begins to be left behind now is not worth copying: the rest stays where it is. */
+static void output_pace(struct output *output)
+{
+    const struct collection_totals *totals = output->totals;
+
+    if (engine_pace_step(output->engine, &output->pace, output->has_copied,
+                         engine_reclaim_is_urgent(totals)) &&
+        engine_reclaim_overtakes(output->engine, totals, output->freed_before))
+        output->relocate_count = 0;
+}
+
 static int compaction_merge(struct output *output)
 {
     struct merge_iterator *merge = merge_iterator_new(MERGE_COMPACT);
@@ -270,7 +284,7 @@ static int compaction_merge(struct output *output)
         else
             result = output_add(output, merge, merge_iterator_record(merge));
         if (result == 0) {
-            engine_pace_step(output->engine, &output->pace, output->has_copied);
+            output_pace(output);
             result = merge_iterator_next(merge);
         }
     }
@@ -402,12 +416,15 @@ static void compaction_set_busy(const struct compaction *compaction, bool busy)
 }
 
 static int compaction_run(struct engine *engine, const struct compaction *compaction,
-                          const uint64_t *relocate, size_t relocate_count)
+                          const struct compaction_policy *policy,
+                          const struct collection_totals *totals, uint64_t freed_before)
 {
     struct output output = {.engine = engine,
                             .compaction = compaction,
-                            .relocate = relocate,
-                            .relocate_count = relocate_count};
+                            .relocate = policy->relocate_chunks,
+                            .relocate_count = policy->relocate_count,
+                            .totals = totals,
+                            .freed_before = freed_before};
     struct chunk_identity *sealed = NULL;
     size_t sealed_count = 0;
     struct engine_view *view;
@@ -469,7 +486,7 @@ static size_t find_linked(struct engine *engine, const struct chunk_identity *al
 /* Pinned chunks are left out before the choice, not after it: what is left of a choice would be
  * collected again and again, each time into a fresh small chunk that the next choice finds. */
 static size_t choose_chunks(struct engine *engine, const struct version *version, bool idle,
-                            uint64_t *ids)
+                            uint64_t *ids, struct collection_totals *ret_totals)
 {
     struct collection_policy policy = {
         .chunk_size_bytes = engine->store->format.chunk_size_bytes,
@@ -480,14 +497,16 @@ static size_t choose_chunks(struct engine *engine, const struct version *version
     uint64_t *pinned;
     size_t all_count, count = 0;
 
+    *ret_totals = (struct collection_totals){0};
     if (catalogue_copy(engine, &all, &all_count) < 0)
         return 0;
     pinned = malloc((all_count + 1) * sizeof *pinned);
-    if (pinned != NULL &&
-        compaction_pick_blobs(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX) > 0) {
+    if (pinned != NULL && compaction_pick_blobs(version, all, all_count, &policy, ids,
+                                                COLLECT_CHUNKS_MAX, ret_totals) > 0) {
         policy.pinned = pinned;
         policy.pinned_count = find_linked(engine, all, all_count, pinned);
-        count = compaction_pick_blobs(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX);
+        count = compaction_pick_blobs(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX,
+                                      ret_totals);
     }
     free(pinned);
     free(all);
@@ -504,13 +523,17 @@ static uint64_t quiet_from_ns(struct engine *engine)
     return quiet_ns <= clock_monotonic_ns() || engine_space_is_low(engine) ? 0 : quiet_ns;
 }
 
-/* One compaction, if there is one to do: 1 done, 0 nothing, negative error. */
-static int compaction_step(struct engine *engine, bool full, uint64_t *ret_quiet_ns)
+/* One compaction, if there is one to do: 1 done, 0 nothing, negative error. `is_waited_for`: by
+ * engine_compact(), which promises that chunks are collected. */
+static int compaction_step(struct engine *engine, bool full, bool is_waited_for,
+                           uint64_t *ret_quiet_ns)
 {
     uint64_t relocate[COLLECT_CHUNKS_MAX];
+    struct collection_totals totals;
     struct superversion *super = engine_super(engine);
     uint64_t quiet_ns = quiet_from_ns(engine);
-    size_t relocate_count = choose_chunks(engine, super->version, quiet_ns == 0, relocate);
+    size_t relocate_count =
+        choose_chunks(engine, super->version, is_waited_for || quiet_ns == 0, relocate, &totals);
     struct compaction_policy policy = {
         .base_bytes = engine->options.level_base_bytes,
         .table_bytes = engine->options.table_bytes,
@@ -521,11 +544,14 @@ static int compaction_step(struct engine *engine, bool full, uint64_t *ret_quiet
     struct compaction compaction = {0};
     int result;
 
+    if (!is_waited_for && engine_reclaim_comes_first(engine, &totals))
+        policy.relocate_count = 0;
     result = full ? compaction_pick_full(super->version, &compaction)
                   : compaction_pick(super->version, &policy, &compaction);
     if (result > 0) {
         compaction_set_busy(&compaction, true);
-        result = compaction_run(engine, &compaction, relocate, relocate_count);
+        result = compaction_run(engine, &compaction, &policy, &totals,
+                                is_waited_for ? UINT64_MAX : engine_reclaim_freed(engine));
         compaction_set_busy(&compaction, false);
         compaction_free(&compaction);
         if (result == 0)
@@ -544,7 +570,7 @@ static int compaction_work(struct engine *engine, bool full, uint64_t *ret_again
     int result = 0;
 
     if (full || reclaim)
-        result = compaction_step(engine, true, ret_again_ns);
+        result = compaction_step(engine, true, full, ret_again_ns);
     if (reclaim)
         engine_reclaim_end(engine, result);
     while (result >= 0 && !engine_latched(engine) && !engine->read_only) {
@@ -556,7 +582,7 @@ static int compaction_work(struct engine *engine, bool full, uint64_t *ret_again
         lock_release(&engine->write_lock);
         if (stopping)
             break;
-        result = compaction_step(engine, false, ret_again_ns);
+        result = compaction_step(engine, false, full, ret_again_ns);
         if (result <= 0)
             break;
     }

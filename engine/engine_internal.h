@@ -334,6 +334,16 @@ void engine_reclaim_note(struct engine *engine, uint64_t size_bytes); /* write_l
 /* Is everything to be merged now? *ret_again_ns is set if the answer may become another one. */
 bool engine_reclaim_is_due(struct engine *engine, uint64_t *ret_again_ns);
 void engine_reclaim_end(struct engine *engine, int result); /* of merging */
+/* Is so much dead that nobody is spared any more? */
+bool engine_reclaim_is_urgent(const struct collection_totals *totals);
+/* Is so much left behind, beside what lives as far as tables tell, that merging should tell more
+ * before any of it is copied? */
+bool engine_reclaim_comes_first(struct engine *engine, const struct collection_totals *totals);
+/* Has so much been left behind since `freed_before`, what engine_reclaim_freed() said when copying
+ * began, that it is better given up? */
+bool engine_reclaim_overtakes(struct engine *engine, const struct collection_totals *totals,
+                              uint64_t freed_before);
+uint64_t engine_reclaim_freed(struct engine *engine);
 
 /* engine_pace.c */
 struct engine_pace {
@@ -342,8 +352,9 @@ struct engine_pace {
 };
 void engine_pace_begin(struct engine *engine, struct engine_pace *pace);
 /* Between two records of a compaction, `has_copied` if the last one's data was; no lock held. Rests
- * when it is time. */
-void engine_pace_step(struct engine *engine, struct engine_pace *pace, bool has_copied);
+ * when it is time, unless in a hurry. True when a piece of work is done. */
+bool engine_pace_step(struct engine *engine, struct engine_pace *pace, bool has_copied,
+                      bool hurry);
 
 /* engine_catalogue.c */
 int catalogue_add(struct engine *engine, const struct chunk_identity *identities, size_t count);

@@ -69,19 +69,20 @@ static void rest(struct engine *engine, uint64_t until_ns)
     lock_release(&engine->work_lock);
 }
 
-void engine_pace_step(struct engine *engine, struct engine_pace *pace, bool has_copied)
+bool engine_pace_step(struct engine *engine, struct engine_pace *pace, bool has_copied, bool hurry)
 {
     uint64_t now, rest_ns;
 
     if (!has_copied && ++pace->steps < STEPS_TO_A_CLOCK)
-        return;
+        return false;
     pace->steps = 0;
     now = clock_monotonic_ns();
     if (now - pace->began_ns < WORK_NS)
-        return;
+        return false;
     rest_ns = (now - pace->began_ns) * REST_FACTOR;
-    if (others_work(engine, pace) && !engine_space_is_low(engine) && !is_first_level_full(engine) &&
-        !is_stopping(engine))
+    if (!hurry && others_work(engine, pace) && !engine_space_is_low(engine) &&
+        !is_first_level_full(engine) && !is_stopping(engine))
         rest(engine, now + (rest_ns < REST_NS_MAX ? rest_ns : REST_NS_MAX));
     engine_pace_begin(engine, pace);
+    return true;
 }

@@ -19,6 +19,7 @@
 #define RECLAIM_BYTES_MIN      (UINT64_C(16) << 20)
 #define RECLAIM_BYTES_MIN_BUSY (UINT64_C(256) << 20)
 #define RECLAIM_FACTOR_BUSY    8
+#define URGENT_DEAD_BYTES_MIN  (UINT64_C(1) << 30)
 #define RECLAIM_QUIET_NS       UINT64_C(2000000000) /* nothing written for so long */
 #define RECLAIM_LOOK_NS        UINT64_C(1000000000)
 #define RECLAIM_RETRY_NS       UINT64_C(5000000000) /* after a shortage */
@@ -43,22 +44,74 @@ static bool is_quiet(struct engine *engine, uint64_t now)
     return now - reclaim->seen_ns >= RECLAIM_QUIET_NS;
 }
 
-static bool merging_pays(struct engine *engine, uint64_t freed_bytes, uint64_t now)
+static uint64_t merging_cost(struct engine *engine)
 {
-    bool quiet = is_quiet(engine, now);
-    struct superversion *super;
+    struct superversion *super = engine_super(engine);
     uint64_t cost_bytes = 0;
 
-    if (engine_space_is_low(engine))
-        return true;
-    super = engine_super(engine);
     for (uint32_t level = 0; level < VERSION_LEVELS; level++)
         cost_bytes += super->version->level_bytes[level];
     superversion_unref(super);
-    if (quiet)
-        return freed_bytes >= cost_bytes;
+    return cost_bytes;
+}
+
+static bool merging_pays_busy(uint64_t freed_bytes, uint64_t cost_bytes)
+{
     return freed_bytes >= RECLAIM_BYTES_MIN_BUSY && freed_bytes / RECLAIM_FACTOR_BUSY >= cost_bytes;
 }
+
+static bool merging_pays(struct engine *engine, uint64_t freed_bytes, uint64_t now)
+{
+    bool quiet = is_quiet(engine, now);
+    uint64_t cost_bytes;
+
+    if (engine_space_is_low(engine))
+        return true;
+    cost_bytes = merging_cost(engine);
+    return quiet ? freed_bytes >= cost_bytes : merging_pays_busy(freed_bytes, cost_bytes);
+}
+
+/* ---- copying out of chunks, which is for nothing where what is copied was left behind ---- */
+
+static bool is_much(uint64_t freed_bytes, const struct collection_totals *totals)
+{
+    return freed_bytes >= RECLAIM_BYTES_MIN && freed_bytes >= totals->live_bytes / 4;
+}
+
+bool engine_reclaim_is_urgent(const struct collection_totals *totals)
+{
+    return totals->dead_bytes >= URGENT_DEAD_BYTES_MIN &&
+           totals->dead_bytes / 2 > totals->live_bytes;
+}
+
+bool engine_reclaim_comes_first(struct engine *engine, const struct collection_totals *totals)
+{
+    uint64_t freed_bytes = atomic_load(&engine->reclaim.freed_bytes), cost_bytes;
+
+    if (!is_much(freed_bytes, totals) || engine_space_is_low(engine))
+        return false;
+    cost_bytes = merging_cost(engine);
+    if (engine->reclaim.is_begun || merging_pays_busy(freed_bytes, cost_bytes))
+        return true; /* it is due */
+    /* Due as soon as it is quiet; meanwhile what is dead must not grow without bound. */
+    return freed_bytes >= cost_bytes && !engine_reclaim_is_urgent(totals);
+}
+
+uint64_t engine_reclaim_freed(struct engine *engine)
+{
+    return atomic_load(&engine->reclaim.freed_bytes);
+}
+
+bool engine_reclaim_overtakes(struct engine *engine, const struct collection_totals *totals,
+                              uint64_t freed_before)
+{
+    uint64_t freed_bytes = engine_reclaim_freed(engine);
+
+    return freed_bytes > freed_before && is_much(freed_bytes - freed_before, totals) &&
+           !engine_space_is_low(engine);
+}
+
+/* ---- merging ---- */
 
 /* What is in the memtable takes part; without memory for another one it is tried again. */
 static bool begin(struct engine *engine)

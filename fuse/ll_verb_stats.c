@@ -39,6 +39,7 @@ static const struct field engine_fields[] = {
     FIELD(engine_statistics, compactions),
     FIELD(engine_statistics, compaction_bytes_read),
     FIELD(engine_statistics, compaction_bytes_written),
+    FIELD(engine_statistics, compaction_bytes_copied),
     FIELD(engine_statistics, compaction_rests),
     FIELD(engine_statistics, tables),
     FIELD(engine_statistics, table_bytes),

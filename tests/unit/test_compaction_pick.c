@@ -743,8 +743,9 @@ static size_t pick_blobs(const struct version *version, const struct chunk_ident
                                        .chunk_size_bytes = CHUNK_SIZE,
                                        .live_percent_max = 40,
                                        .idle = idle};
+    struct collection_totals totals;
 
-    return compaction_pick_blobs(version, blobs, count, &policy, ids, room);
+    return compaction_pick_blobs(version, blobs, count, &policy, ids, room, &totals);
 }
 
 static void chunks_that_are_mostly_dead_are_collected(void **state)

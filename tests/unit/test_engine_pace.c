@@ -71,19 +71,43 @@ static void put_blobs(struct engine *engine)
     assert_int_equal(engine_compact(engine), 0);
 }
 
-static void delete_most(struct engine *engine)
+static void delete_blobs(struct engine *engine, bool kept)
 {
     struct batch batch = {0};
     uint8_t key[8];
 
     for (uint64_t i = 0; i < BLOBS; i++) {
-        if (i % KEPT_EVERY == 0)
+        if ((i % KEPT_EVERY == 0) != kept)
             continue;
         batch_delete(&batch, engine_fixture_key(key, i));
         assert_int_equal(engine_write(engine, &batch, NULL), 0);
         batch_clear(&batch);
     }
     batch_free(&batch);
+}
+
+static void wait_until(struct engine *engine, uint64_t rests, uint64_t bytes_copied)
+{
+    static const struct timespec pause = {.tv_nsec = 2000000};
+    struct engine_statistics statistics;
+
+    do {
+        nanosleep(&pause, NULL);
+        engine_get_statistics(engine, &statistics);
+    } while (statistics.compaction_rests < rests ||
+             statistics.compaction_bytes_copied < bytes_copied);
+}
+
+static void begin_work(struct worker *worker, pthread_t *ret_thread)
+{
+    assert_int_equal(pthread_create(ret_thread, NULL, worker_main, worker), 0);
+}
+
+static void end_work(struct worker *worker, pthread_t thread)
+{
+    atomic_store(&worker->stop, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(worker->error, 0);
 }
 
 static void assert_rest_is_there(struct engine *engine)
@@ -112,27 +136,60 @@ static void assert_rest_is_there(struct engine *engine)
  * closing does not wait for them. */
 static void copying_rests_while_others_sync(void **state)
 {
-    static const struct timespec pause = {.tv_nsec = 5000000};
     struct engine_fixture *fixture = *state;
     struct worker worker = {.engine = fixture->engine};
-    struct engine_statistics statistics;
     pthread_t thread;
 
     put_blobs(fixture->engine);
-    assert_int_equal(pthread_create(&thread, NULL, worker_main, &worker), 0);
-    delete_most(fixture->engine);
+    begin_work(&worker, &thread);
+    delete_blobs(fixture->engine, false);
     alarm(100);
-    do {
-        nanosleep(&pause, NULL);
-        engine_get_statistics(fixture->engine, &statistics);
-    } while (statistics.compaction_rests < 3);
-    atomic_store(&worker.stop, true);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(worker.error, 0);
+    wait_until(fixture->engine, 3, 1);
+    end_work(&worker, thread);
     assert_rest_is_there(fixture->engine);
     assert_int_equal(engine_compact(fixture->engine), 0);
     assert_rest_is_there(fixture->engine);
     engine_fixture_close(fixture);
+    alarm(0);
+}
+
+/* Deletes what is just being copied, and says so; false when it came too late, because the machine is
+ * busy. */
+static bool delete_what_is_copied(struct engine *engine, uint64_t *ret_copied)
+{
+    struct worker worker = {.engine = engine};
+    struct engine_statistics before, then, after;
+    struct batch batch = {.freed_bytes = BLOBS * BLOB_SIZE};
+    uint8_t key[8];
+    pthread_t thread;
+
+    engine_get_statistics(engine, &before);
+    put_blobs(engine);
+    begin_work(&worker, &thread);
+    delete_blobs(engine, false);
+    wait_until(engine, 0, before.compaction_bytes_copied + 1);
+    batch_delete(&batch, engine_fixture_key(key, 0));
+    assert_int_equal(engine_write(engine, &batch, NULL), 0);
+    engine_get_statistics(engine, &then);
+    delete_blobs(engine, true);
+    end_work(&worker, thread);
+    batch_free(&batch);
+    assert_int_equal(engine_compact(engine), 0);
+    engine_get_statistics(engine, &after);
+    *ret_copied = after.compaction_bytes_copied - before.compaction_bytes_copied;
+    return then.compaction_bytes_copied - before.compaction_bytes_copied <
+           BLOBS / KEPT_EVERY * BLOB_SIZE / 2;
+}
+
+static void what_is_left_behind_meanwhile_is_not_copied(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    uint64_t copied;
+
+    alarm(110);
+    while (!delete_what_is_copied(fixture->engine, &copied))
+        continue;
+    assert_in_range(copied, 1, BLOBS / KEPT_EVERY * BLOB_SIZE * 3 / 4);
     alarm(0);
 }
 
@@ -141,6 +198,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(copying_rests_while_others_sync, engine_fixture_setup,
                                         engine_fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_left_behind_meanwhile_is_not_copied,
+                                        engine_fixture_setup, engine_fixture_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
