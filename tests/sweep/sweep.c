@@ -36,9 +36,9 @@
 #define TAIL_SIZE  6000
 
 static const struct sweep_scenario *const scenarios[] = {
-    &sweep_fs,      &sweep_start,  &sweep_make,    &sweep_look,    &sweep_clone, &sweep_repair,
-    &sweep_rebuild, &sweep_remake, &sweep_replay,  &sweep_refused, &sweep_back,  &sweep_move,
-    &sweep_large,   &sweep_many,   &sweep_damaged, &sweep_changes,
+    &sweep_fs,      &sweep_start,  &sweep_make,   &sweep_look,    &sweep_clone,   &sweep_repair,
+    &sweep_rebuild, &sweep_remake, &sweep_replay, &sweep_pieces,  &sweep_refused, &sweep_back,
+    &sweep_move,    &sweep_large,  &sweep_many,   &sweep_damaged, &sweep_changes,
 };
 #define SCENARIOS (sizeof scenarios / sizeof *scenarios)
 

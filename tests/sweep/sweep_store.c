@@ -97,6 +97,25 @@ static int write_bit(struct life *life)
     return error == 0 ? steps_write_to(life, "bit", 5000, 0, 600) : error;
 }
 
+/* No chunk is sealed any more, so that no flush ends: what it would have done does not depend on when
+ * the power goes. */
+static int refuse_sealing(struct io *io, struct io_file *file, mode_t mode)
+{
+    (void)io;
+    (void)file;
+    (void)mode;
+    return -ENOSPC;
+}
+
+static void hold_flushes_up(struct life *life)
+{
+    static struct io_ops unsealing;
+
+    unsealing = *life->io->ops;
+    unsealing.chmod = refuse_sealing;
+    life->io->ops = &unsealing;
+}
+
 /* Something is in tables, something only in the log, a file without a name is still held, and a
  * snapshot has no directory yet; then the power goes. */
 static void prepare_crashed(const char *directory)
@@ -114,6 +133,7 @@ static void prepare_crashed(const char *directory)
                   "no unlink");
     (void)life_take(&life, &more);
     step_sync(&life);
+    hold_flushes_up(&life);
     sweep_require(
         snapshot_create(fs_snapshots(life.fs), slice_of_string("late"), NULL, 0, &snapshot) == 0,
         "no snapshot");
@@ -166,6 +186,26 @@ static void prepare_start(const char *directory)
                            "ln tmp/leftover/sub/file tmp/linked;"
                            "echo x >chunks/00000000000fffff-0000000000000001.tbl;"
                            "echo x >chunks/stranger");
+}
+
+/* A chunk that has no file yet: the log has all of it. */
+static void prepare_pieces(const char *directory)
+{
+    static const struct life_step bit = {"bit", write_bit, false};
+    struct life life;
+    char *path = test_path(directory, "store");
+
+    life_begin(&life, path);
+    life_populate(&life);
+    sweep_require(engine_flush(life.engine) == 0, "no flush");
+    (void)life_take(&life, &bit);
+    step_sync(&life);
+    store_shell(directory, "cp -a store before");
+    engine_cut(life.engine);
+    (void)life_close(&life);
+    store_shell(directory, "rm -r store; mv before store; rm -f store/chunks/*.open");
+    store_keep(directory, &life);
+    free(path);
 }
 
 /* The state was rolled back once; data lies in the log alone; a chunk was sealed, and the manifest does
@@ -504,5 +544,6 @@ const struct sweep_scenario sweep_rebuild = {"rebuild", prepare_rebuild, run_reb
                                              false};
 const struct sweep_scenario sweep_remake = {"remake", prepare_remake, run_rebuild,
                                             true,     NULL,           false};
+const struct sweep_scenario sweep_pieces = {"pieces", prepare_pieces, run_start, true, NULL, false};
 const struct sweep_scenario sweep_replay = {"replay", prepare_replay, run_start,
                                             false,    NULL,           false};
