@@ -274,21 +274,6 @@ static char *settle_start(struct scene *scene)
 
 /* ---- the commands ---- */
 
-/* Is there FORMAT, which is made last? */
-static bool has_format(struct disk_model *disk, const char *path)
-{
-    struct io *io = disk_model_io(disk);
-    struct io_file *root;
-    struct stat status;
-    bool found;
-
-    if (io_open_root(io, path, &root) < 0)
-        return false;
-    found = io_stat_at(io, root, "FORMAT", &status) == 0;
-    io_close(io, root);
-    return found;
-}
-
 /* Half a clone. On a disk whose link counts nobody has put right removing its names could harm the
  * files of the store (R66): there it is moved aside. */
 static void clear_way(const struct scene *scene, struct disk_model *disk)
@@ -323,7 +308,7 @@ static char *run_clone(const struct scene *scene, struct disk_model *disk)
     snprintf(checkpoint, sizeof checkpoint, "%.3900s/store/checkpoints/%s", disk_model_base(disk),
              scene->snapshot);
     snprintf(path, sizeof path, "%.4000s/clone", disk_model_base(disk));
-    if (has_format(disk, path)) {
+    if (crash_rules_has_format(disk_model_io(disk), path)) {
         wrong = check_store(scene, disk, "clone", &scene->wanted);
         if (wrong != NULL)
             return wrong;

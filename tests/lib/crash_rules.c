@@ -201,7 +201,7 @@ char *crash_rules_check_log(struct disk_model *disk, const char *base)
 
 /* ---- making a store ---- */
 
-static bool has_format(struct io *io, const char *store)
+bool crash_rules_has_format(struct io *io, const char *store)
 {
     struct io_file *root;
     struct stat status;
@@ -228,7 +228,7 @@ static char *judge_mkfs(struct disk_model *image, const char *base, bool is_made
     disk_model_set_base(image, base);
     options.path = store;
     options.io = disk_model_io(image);
-    if (!is_made && !has_format(options.io, store)) {
+    if (!is_made && !crash_rules_has_format(options.io, store)) {
         disk_model_set_base(image, "");
         return NULL;
     }

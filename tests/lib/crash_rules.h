@@ -23,6 +23,9 @@ char *crash_rules_check_closed(struct disk_model *disk, const char *base);
  * hide that its zeros and its header are not on the disk yet. */
 char *crash_rules_check_log(struct disk_model *disk, const char *base);
 
+/* Is there FORMAT, which is made last? Else it is no store. */
+bool crash_rules_has_format(struct io *io, const char *store);
+
 /* Make a store on `disk`, an empty one with base `base`, and cut the power at each call of that:
  * nothing is there then, or no store, or a whole one. `states` counts images. */
 char *crash_rules_check_mkfs(struct disk_model *disk, const char *base,

@@ -80,6 +80,14 @@ static void check_live(struct engine *engine)
     engine_view_release(view);
 }
 
+static void open_and_check(struct engine_fixture *fixture, const char *store)
+{
+    struct engine *engine = engine_fixture_open_at(fixture, store);
+
+    check_live(engine);
+    assert_int_equal(engine_close(engine), 0);
+}
+
 /* Tables, a snapshot "one" of the first generation, and what is only in the log; as killed. */
 static char *make_store(struct engine_fixture *fixture)
 {
@@ -193,7 +201,6 @@ static void a_flush_that_was_cut_off_is_taken_from_the_log(void **state)
 {
     struct engine_fixture *fixture = *state;
     struct fault_io *fault = fault_io_new(fixture->io);
-    struct engine *engine;
     char *store;
 
     engine_fixture_close(fixture);
@@ -206,9 +213,7 @@ static void a_flush_that_was_cut_off_is_taken_from_the_log(void **state)
     lose_manifest(store);
     fault_io_clear(fault, FAULT_CHMOD);
     assert_int_equal(try_rebuild(fixture, store, NULL), 0);
-    engine = engine_fixture_open_at(fixture, store);
-    check_live(engine);
-    assert_int_equal(engine_close(engine), 0);
+    open_and_check(fixture, store);
     free(store);
     engine_fixture_close(fixture);
     fixture->options.io = fixture->io;
@@ -220,7 +225,6 @@ static void making_it_twice_gives_the_same(void **state)
     struct engine_fixture *fixture = *state;
     char *store = make_store(fixture);
     struct engine_rebuild_result first, second;
-    struct engine *engine;
 
     lose_manifest(store);
     assert_int_equal(try_rebuild(fixture, store, &first), 0);
@@ -229,9 +233,7 @@ static void making_it_twice_gives_the_same(void **state)
     assert_int_equal(second.records, first.records);
     assert_int_equal(second.last_sequence, first.last_sequence);
     assert_int_equal(second.log_entries, first.log_entries);
-    engine = engine_fixture_open_at(fixture, store);
-    check_live(engine);
-    assert_int_equal(engine_close(engine), 0);
+    open_and_check(fixture, store);
     free(store);
 }
 
@@ -319,7 +321,6 @@ static void a_blob_chunk_that_only_a_snapshot_has_is_taken_from_there(void **sta
 {
     struct engine_fixture *fixture = *state;
     char *store = make_store(fixture), *blob, *other;
-    struct engine *engine;
 
     lose_manifest(store);
     other = damage_find(store, "checkpoints/one/chunks", ".blb");
@@ -327,9 +328,7 @@ static void a_blob_chunk_that_only_a_snapshot_has_is_taken_from_there(void **sta
     assert_int_equal(unlink(blob), 0);
     assert_int_equal(try_rebuild(fixture, store, NULL), 0);
     assert_int_equal(engine_repair_chunks(fixture->io, store, true, say_nothing, NULL), 0);
-    engine = engine_fixture_open_at(fixture, store);
-    check_live(engine);
-    assert_int_equal(engine_close(engine), 0);
+    open_and_check(fixture, store);
     free(blob);
     free(other);
     free(store);
@@ -366,16 +365,13 @@ static void names_that_a_cut_has_brought_back_are_passed_over(void **state)
     char *store = make_store(fixture);
     char *table = test_path(store, "chunks/000000000000007f-0123456789abcdef0123456789abcdef.tbl");
     char *segment = test_path(store, "wal/0000000000000001.wal");
-    struct engine *engine;
 
     lose_manifest(store);
     (void)unlink(segment); /* one that was given up, if it is there */
     assert_int_equal(mkdir(segment, 0700), 0);
     assert_int_equal(mkdir(table, 0700), 0);
     assert_int_equal(try_rebuild(fixture, store, NULL), 0);
-    engine = engine_fixture_open_at(fixture, store);
-    check_live(engine);
-    assert_int_equal(engine_close(engine), 0);
+    open_and_check(fixture, store);
     free(segment);
     free(table);
     free(store);
@@ -401,11 +397,8 @@ static void r63_a_chunk_that_only_the_log_has_keeps_its_id(void **state)
     store = damage_copy_store(fixture, "copy");
     lose_manifest(store);
     assert_int_equal(try_rebuild(fixture, store, NULL), 0);
-    for (unsigned i = 0; i < 2; i++) {
-        engine = engine_fixture_open_at(fixture, store);
-        check_live(engine);
-        assert_int_equal(engine_close(engine), 0);
-    }
+    open_and_check(fixture, store);
+    open_and_check(fixture, store);
     free(store);
 }
 
