@@ -72,9 +72,7 @@ static int copy_chunk(struct clone *clone, const char *name, uint64_t size_bytes
     if (error == 0 && io_clone(io, from, to) < 0)
         error = copy_bytes(clone, from, to);
     if (error == 0)
-        error = io_chmod(io, to, 0444);
-    if (error == 0)
-        error = io_sync(io, to, false);
+        error = io_chmod(io, to, 0444); /* fill() syncs all of them at once */
     io_close(io, to);
     io_close(io, from);
     if (error == 0) {

@@ -682,8 +682,10 @@ static char *run(struct crash_parameters *parameters)
 
 int main(int count, char **arguments)
 {
-    static const struct crash_suite suite = {
-        .name = "crash_commands", .operations_max = OPERATIONS_MAX, .run = run};
+    static const struct crash_suite suite = {.name = "crash_commands",
+                                             .operations_max = OPERATIONS_MAX,
+                                             .sample_states = 100,
+                                             .run = run};
 
     return crash_driver_main(&suite, count, arguments);
 }

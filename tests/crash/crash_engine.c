@@ -95,6 +95,7 @@ int main(int count, char **arguments)
     };
     static const struct crash_suite suite = {.name = "crash_engine",
                                              .operations_max = OPERATIONS_MAX,
+                                             .sample_states = 500,
                                              .run = run,
                                              .expected_survivors = survivors};
 

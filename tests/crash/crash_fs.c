@@ -37,7 +37,7 @@ static char *run(struct crash_parameters *parameters)
 int main(int count, char **arguments)
 {
     static const struct crash_suite suite = {
-        .name = "crash_fs", .operations_max = OPERATIONS_MAX, .run = run};
+        .name = "crash_fs", .operations_max = OPERATIONS_MAX, .sample_states = 500, .run = run};
 
     return crash_driver_main(&suite, count, arguments);
 }

@@ -29,8 +29,7 @@
 #define MUTATION_SEEDS  16
 #define DISCOVERY_SEEDS 12
 #define CONTROL_TIMES   3    /* a seed that fails without a sync must pass so often with it */
-#define SAMPLE_STATES   500  /* of a seed, where seconds count, */
-#define SEED_STATES     4000 /* or states: for more variety */
+#define SEED_STATES     4000 /* of a seed, where states count */
 
 struct site {
     uint64_t number, hits;
@@ -341,7 +340,7 @@ static int run_many(struct driver *driver, uint64_t seed, uint64_t states_max, d
 {
     struct many many = {.seed = seed,
                         .states_max = states_max,
-                        .seed_states = seconds_max > 0 ? SAMPLE_STATES : SEED_STATES,
+                        .seed_states = seconds_max > 0 ? driver->suite->sample_states : SEED_STATES,
                         .end = seconds_max > 0 ? seconds() + seconds_max : 0};
     double said = seconds();
 

@@ -38,6 +38,7 @@ struct crash_parameters {
 struct crash_suite {
     const char *name;
     unsigned operations_max;
+    uint64_t sample_states; /* of a seed, where seconds count: fewer for more variety */
     /* NULL, or what went wrong (to be freed). */
     char *(*run)(struct crash_parameters *parameters);
     /* Parts of the description of a place whose sync is not missed, with the reason; ends with
