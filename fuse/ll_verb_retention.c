@@ -265,7 +265,7 @@ static int ll_prune_describe(const struct ll_prune *prune, size_t index, json_t 
     const struct retention_decision *decision = &prune->decisions[index];
     char name[SNAPSHOT_NAME_SIZE_MAX + 1];
     struct ll_text explanation;
-    json_t *rules = json_array();
+    json_t *rules;
     int error;
 
     ll_prune_explain(prune, index, &explanation);
@@ -277,8 +277,10 @@ static int ll_prune_describe(const struct ll_prune *prune, size_t index, json_t 
         error = ll_verb_set_text(object, "action", decision->keep ? "keep" : "remove");
     if (error == 0)
         error = ll_verb_set_text(object, "explanation", explanation.text);
-    if (json_object_set_new(object, "held", json_boolean(prune->candidates[index].held)) != 0 ||
-        json_object_set_new(object, "kept_by", rules) != 0)
+    if (json_object_set_new(object, "held", json_boolean(prune->candidates[index].held)) != 0)
+        return -ENOMEM;
+    rules = json_array();
+    if (json_object_set_new(object, "kept_by", rules) != 0)
         return -ENOMEM;
     for (int rule = 0; error == 0 && rule < RETENTION_RULES; rule++)
         if (decision->verdicts[rule].place > 0 &&
