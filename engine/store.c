@@ -213,6 +213,7 @@ static int sync_directory(struct io *io, struct io_file *root, const char *name)
     return error;
 }
 
+/* manifest_open() syncs its own. */
 static int make_directories(struct creation *creation)
 {
     int error = 0;
@@ -223,7 +224,8 @@ static int make_directories(struct creation *creation)
         error = io_mkdir(creation->io, creation->root, name, DIRECTORY_MODE);
         if (error == 0) {
             creation->made_directories++;
-            error = sync_directory(creation->io, creation->root, name);
+            if (strcmp(name, "manifest") != 0)
+                error = sync_directory(creation->io, creation->root, name);
         }
     }
     return error;
