@@ -390,8 +390,10 @@ static int leader_write_fills(struct engine *engine, struct fill *fills, bool sy
     *ret_what = "write-ahead log";
     for (; fill != NULL; fill = fill->next) {
         if (fill->entries.size > 0) {
-            synced = sync && fill->next == NULL;
-            result = leader_write_group(engine, fill, synced, ret_what);
+            bool is_last = sync && fill->next == NULL;
+
+            result = leader_write_group(engine, fill, is_last, ret_what);
+            synced = is_last && result == 0;
         }
         if (result == 0 && fill->ended != NULL) {
             uint64_t segment;

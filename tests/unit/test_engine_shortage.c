@@ -304,7 +304,7 @@ static uint64_t log_bytes(struct engine_fault_fixture *fixture)
 static void what_is_written_can_be_synced_though_what_came_later_has_no_room(void **state)
 {
     struct engine_fault_fixture *fixture = *state;
-    uint64_t first, before, count = 0;
+    uint64_t first, before, syncs, count = 0;
 
     fixture->base->options.wal_buffer_bytes = 16 * 1024;
     open_again(fixture);
@@ -317,7 +317,9 @@ static void what_is_written_can_be_synced_though_what_came_later_has_no_room(voi
         pause_ms(1);
     fault_io_fail(fixture->fault, FAULT_WRITE, 1, -ENOSPC, true);
     put(fixture, count++);
+    syncs = fault_io_count(fixture->fault, FAULT_SYNC);
     assert_int_equal(engine_sync(fixture->engine, first), 0);
+    assert_true(fault_io_count(fixture->fault, FAULT_SYNC) > syncs);
     assert_int_equal(engine_sync(fixture->engine, engine_sequence(fixture->engine)), -ENOSPC);
     start_again(fixture);
     assert_has_first(fixture);
