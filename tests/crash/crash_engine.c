@@ -92,7 +92,7 @@ int main(int count, char **arguments)
         {"fsync store/tmp in checkpoint_files_sync_deleted",
          "without it nothing but space is lost: crash_order.c"},
         {".blb in sync_chunk",
-         "the sync before the commit carries it in these runs: crash_order.c"},
+         "matters without a journal, when the checkpoint is deleted: crash_order.c"},
         {"in rename_directory", "wants a clean close and a cut: crash_order.c"},
         {"fsync wal/SYNCED.new", "wants a cut right behind, without a journal: crash_fs notices"},
         {NULL, NULL},
