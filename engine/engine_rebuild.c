@@ -355,6 +355,9 @@ static void leave_unfinished(struct rebuild *rebuild)
     }
     rebuild->input_count = kept;
     rebuild->result.tables = kept;
+    /* What a snapshot has is in tables: the log must not make it again. */
+    if (rebuild->unfinished_sequence == 0 && rebuild->snapshot_sequence > rebuild->last_sequence)
+        rebuild->last_sequence = rebuild->snapshot_sequence;
 }
 
 /* ---- the log ---- */
@@ -475,7 +478,6 @@ static int find_log(struct rebuild *rebuild)
         return ERROR_MISSING_CHUNK;
     }
     if (error == 0 && look.entries == 0) {
-        /* After a rollback a snapshot may be newer than every table. */
         if (rebuild->snapshot_sequence > rebuild->last_sequence)
             rebuild->last_sequence = rebuild->snapshot_sequence;
         rebuild->last_sequence += SEQUENCE_GAP;
