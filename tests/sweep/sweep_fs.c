@@ -598,9 +598,11 @@ static const struct life_step steps[] = {
  * reserve; an unlink that would have to wait for a flush is then told so. */
 static int delete_on_full_disk(struct life *life)
 {
+    const struct plan *plan = plan_present();
     int error;
+    bool is_mixed = plan->second.hit > 0 && plan->second_class != PLAN_SPACE;
 
-    if (!plan_struck() || plan_present()->class_ != PLAN_SPACE || !plan_present()->for_ever)
+    if (!plan_struck() || plan->class_ != PLAN_SPACE || is_mixed || !plan->for_ever)
         return 0;
     error = fs_unlink(life->fs, FS_ROOT, "last", &life_root);
     sweep_require(error == 0 || error == -ENOENT || error == -ENOSPC, "unlink on a full disk: %s",
