@@ -699,9 +699,8 @@ static int make_manifest_directory(struct io *io, struct io_file *root)
         return error;
     error = io_sync(io, directory, false);
     io_close(io, directory);
-    if (error == 0)
-        error = io_rename(io, root, FRESH_DIRECTORY, root, "manifest");
-    return error == 0 ? io_sync(io, root, false) : error;
+    /* store_open() syncs the root. */
+    return error == 0 ? io_rename(io, root, FRESH_DIRECTORY, root, "manifest") : error;
 }
 
 /* store_open() wants every directory; one that is gone was empty of anything but the manifest. */

@@ -473,15 +473,6 @@ static int lock_take(struct store *store, bool writable)
     return error;
 }
 
-/* Who made the store, or its manifest anew, may have been killed before the names of FORMAT and of the
- * manifest's file were on the disk: what is written from now on must not go with them. */
-static int sync_names(struct store *store)
-{
-    int error = say(store, "its directory", io_sync(store->io, store->root, false));
-
-    return error == 0 ? say(store, "manifest", io_sync(store->io, store->manifest, false)) : error;
-}
-
 static int live_open(struct store *store, bool writable)
 {
     struct io_file **const files[LIVE_DIRECTORY_COUNT] = {
@@ -494,8 +485,10 @@ static int live_open(struct store *store, bool writable)
 
     for (size_t i = 0; error == 0 && i < LIVE_DIRECTORY_COUNT; i++)
         error = directory_open(store, live_directories[i], files[i]);
+    /* Who made the store, or its manifest anew, may have been killed before the names of FORMAT and
+     * manifest/ were on the disk: what is written from now on must not go with them. */
     if (error == 0 && writable)
-        error = sync_names(store);
+        error = say(store, "its directory", io_sync(store->io, store->root, false));
     if (error == 0 && writable)
         error = say(store, "tmp", store_sweep(store));
     return error;
