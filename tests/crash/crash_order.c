@@ -20,30 +20,14 @@
 #include "engine/base/log.h"
 #include "engine/batch.h"
 #include "engine/blob_writer.h"
-#include "engine/engine_rebuild.h"
 #include "engine/engine_verify.h"
+#include "tests/lib/crash_fixture.h"
 #include "tests/lib/crash_history_internal.h"
 #include "tests/lib/crash_run.h"
 #include "tests/lib/seed.h"
 #include "tests/lib/test_directory.h"
 
 #define FRAME_SIZE 20000
-
-/* In memory where there is such a file system: LMDB syncs its file. */
-static char *make_scratch(void)
-{
-    return access("/dev/shm", W_OK) == 0 ? test_directory_make_in("/dev/shm")
-                                         : test_directory_make();
-}
-
-static void put(struct engine *engine, const char *key, const char *value)
-{
-    struct batch batch = {0};
-
-    batch_put(&batch, slice_of_string(key), slice_of_string(value));
-    assert_int_equal(engine_write(engine, &batch, NULL), 0);
-    batch_free(&batch);
-}
 
 static void put_frame(struct engine *engine, const char *key, int byte)
 {
@@ -189,33 +173,7 @@ static void a_blob_chunk_that_recovery_sealed_has_its_name_for_good(void **state
 
 /* ---- killed at every call ---- */
 
-#define STEPS     60
-#define KILLS_MAX 2000
-
-struct kill {
-    struct disk_model *disk;
-    uint64_t acknowledged, synced; /* steps, when it came */
-};
-
-struct kills {
-    struct kill list[KILLS_MAX];
-    size_t count;
-    _Atomic uint64_t acknowledged, synced;
-};
-
-static void take_kill(void *context, struct disk_model *disk, enum disk_call call,
-                      const char *label)
-{
-    struct kills *kills = context; /* the disk's lock is held */
-
-    (void)call, (void)label;
-    assert_true(kills->count < KILLS_MAX);
-    kills->list[kills->count++] = (struct kill){
-        .disk = disk_model_clone_locked(disk),
-        .acknowledged = kills->acknowledged,
-        .synced = kills->synced,
-    };
-}
+#define STEPS 60
 
 /* Step n is one record, the one with sequence number n: there is nothing else in the store. */
 static void do_step(struct engine *engine, uint64_t step)
@@ -373,8 +331,6 @@ static void r23_killed_between_any_two_calls_every_batch_is_applied_once(void **
 
 /* ---- killed, and then the power goes ---- */
 
-#define CUTS 8 /* of each call */
-
 static int count_checkpoint(void *context, const struct engine_checkpoint_info *info)
 {
     (void)info;
@@ -387,19 +343,6 @@ static int count_name(void *context, const char *name)
     (void)name;
     (*(size_t *)context)++;
     return 0;
-}
-
-static void open_at(struct disk_model *disk, const char *base, const struct engine_options *from,
-                    struct engine **ret_engine)
-{
-    struct engine_options options = *from;
-    char *store = test_path(base, "store");
-
-    disk_model_set_base(disk, base);
-    options.path = store;
-    options.io = disk_model_io(disk);
-    assert_int_equal(engine_open(&options, ret_engine), 0);
-    free(store);
 }
 
 /* Each name in checkpoints/ is a checkpoint that the engine knows. */
@@ -832,187 +775,6 @@ static void r66_a_chunk_taken_back_from_a_snapshot_is_there_for_good(void **stat
     test_directory_remove(scratch);
 }
 
-/* ---- what was made, by somebody who was killed, and is used ---- */
-
-/* False: it does not open. */
-static bool use_store(struct disk_model *disk, const char *base, const struct engine_options *from)
-{
-    struct engine_options options = *from;
-    char *store = test_path(base, "store");
-    struct engine *engine;
-    int result;
-
-    disk_model_set_base(disk, base);
-    options.path = store;
-    options.io = disk_model_io(disk);
-    result = engine_open(&options, &engine);
-    if (result == 0) {
-        put(engine, "used", "yes");
-        assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
-        assert_int_equal(engine_close(engine), 0);
-    }
-    disk_model_set_base(disk, "");
-    free(store);
-    return result == 0;
-}
-
-static void check_present(struct engine *engine, const char *key)
-{
-    struct engine_view *view = engine_view_acquire(engine);
-    struct buffer value = {0};
-
-    assert_non_null(view);
-    assert_int_equal(engine_view_get(view, slice_of_string(key), &value, NULL), 1);
-    buffer_free(&value);
-    engine_view_release(view);
-}
-
-/* Whatever the power leaves of it opens and has this. */
-static void check_cuts(struct disk_model *disk, const char *base,
-                       const struct engine_options *options, const char *key)
-{
-    for (uint64_t seed = 0; seed < CUTS; seed++) {
-        struct disk_model *cut = disk_model_cut(disk, seed);
-        struct engine *engine;
-
-        open_at(cut, base, options, &engine);
-        check_present(engine, key);
-        assert_int_equal(engine_close(engine), 0);
-        disk_model_set_base(cut, "");
-        disk_model_free(cut);
-    }
-}
-
-static void a_store_stays_whose_maker_was_killed(void **state)
-{
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base);
-    struct kills *kills = calloc(1, sizeof *kills);
-    struct engine_options options;
-    size_t used = 0;
-
-    (void)state;
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    disk_model_observe(disk, take_kill, kills);
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    disk_model_observe(disk, NULL, NULL);
-    for (size_t i = 0; i < kills->count; i++) {
-        if (use_store(kills->list[i].disk, other, &options)) {
-            check_cuts(kills->list[i].disk, other, &options, "used");
-            used++;
-        }
-        disk_model_free(kills->list[i].disk);
-    }
-    assert_true(used > 0 && used < kills->count);
-    disk_model_set_base(disk, "");
-    disk_model_free(disk);
-    free(kills);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
-}
-
-static int rebuild_at(struct disk_model *disk, const char *base)
-{
-    char *store = test_path(base, "store");
-    struct engine_rebuild_result result = {0};
-    int error;
-
-    disk_model_set_base(disk, base);
-    error = engine_rebuild(disk_model_io(disk), store, &result);
-    disk_model_set_base(disk, "");
-    free(store);
-    return error;
-}
-
-static void remove_manifest(struct disk_model *disk, const char *base)
-{
-    char *store = test_path(base, "store");
-    struct io *io = disk_model_io(disk);
-    struct io_file *root;
-
-    disk_model_set_base(disk, base);
-    assert_int_equal(io_open_root(io, store, &root), 0);
-    assert_int_equal(store_remove_tree(io, root, "manifest"), 0);
-    assert_int_equal(io_sync(io, root, false), 0);
-    io_close(io, root);
-    disk_model_set_base(disk, "");
-    free(store);
-}
-
-/* The power goes while it is made: it is made again. */
-static void check_cuts_repeated(struct disk_model *disk, const char *base,
-                                const struct engine_options *options)
-{
-    for (uint64_t seed = 0; seed < CUTS; seed++) {
-        struct disk_model *cut = disk_model_cut(disk, seed);
-
-        if (!use_store(cut, base, options)) {
-            assert_int_equal(rebuild_at(cut, base), 0);
-            assert_true(use_store(cut, base, options));
-        }
-        disk_model_free(cut);
-    }
-}
-
-static void check_manifest_made_anew(const struct disk_model_options *disk_options)
-{
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base);
-    struct kills *kills = calloc(1, sizeof *kills);
-    struct engine_options options;
-    struct engine *engine;
-    size_t used = 0;
-
-    disk_model_set_options(disk, disk_options);
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    open_at(disk, base, &options, &engine);
-    put(engine, "a", "one");
-    assert_int_equal(engine_compact(engine), 0);
-    assert_int_equal(engine_close(engine), 0);
-    remove_manifest(disk, base);
-    disk_model_observe(disk, take_kill, kills);
-    assert_int_equal(rebuild_at(disk, base), 0);
-    disk_model_observe(disk, NULL, NULL);
-    check_cuts(disk, other, &options, "a");
-    for (size_t i = 0; i < kills->count; i++) {
-        struct disk_model *killed = kills->list[i].disk;
-
-        check_cuts_repeated(killed, other, &options);
-        if (!use_store(killed, other, &options)) {
-            assert_int_equal(rebuild_at(killed, other), 0);
-            assert_true(use_store(killed, other, &options));
-        } else {
-            used++;
-        }
-        check_cuts(killed, other, &options, "used");
-        check_cuts(killed, other, &options, "a");
-        disk_model_free(killed);
-    }
-    assert_true(used > 0 && used < kills->count);
-    disk_model_free(disk);
-    free(kills);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
-}
-
-static void a_manifest_made_anew_stays_whose_maker_was_killed(void **state)
-{
-    (void)state;
-    check_manifest_made_anew(&(struct disk_model_options){0});
-    check_manifest_made_anew(&(struct disk_model_options){.is_checked = true});
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1022,8 +784,6 @@ int main(void)
         cmocka_unit_test(a_checkpoint_is_emptied_when_its_new_name_is_durable),
         cmocka_unit_test(what_is_synced_is_in_chunks_that_have_their_names),
         cmocka_unit_test(a_rename_is_durable_before_the_clean_mark),
-        cmocka_unit_test(a_store_stays_whose_maker_was_killed),
-        cmocka_unit_test(a_manifest_made_anew_stays_whose_maker_was_killed),
         cmocka_unit_test(r23_killed_between_any_two_calls_every_batch_is_applied_once),
         cmocka_unit_test(r42_a_rename_is_followed_by_a_sync_of_its_directory),
         cmocka_unit_test(r56_a_cut_before_every_call_of_a_snapshot_loses_nothing_acknowledged),

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crash_making.c - a store, or its manifest, whose maker was killed, and that is used
+ *
+ * What is there by then opens or does not. Where it opens, and something was put into it and
+ * synced, no cut may take away what it hangs on.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "engine/base/log.h"
+#include "engine/engine_rebuild.h"
+#include "tests/lib/crash_fixture.h"
+
+/* False: it does not open. */
+static bool use_store(struct disk_model *disk, const char *base, const struct engine_options *from)
+{
+    struct engine_options options = *from;
+    char *store = test_path(base, "store");
+    struct engine *engine;
+    int result;
+
+    disk_model_set_base(disk, base);
+    options.path = store;
+    options.io = disk_model_io(disk);
+    result = engine_open(&options, &engine);
+    if (result == 0) {
+        put(engine, "used", "yes");
+        assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
+        assert_int_equal(engine_close(engine), 0);
+    }
+    disk_model_set_base(disk, "");
+    free(store);
+    return result == 0;
+}
+
+static void check_present(struct engine *engine, const char *key)
+{
+    struct engine_view *view = engine_view_acquire(engine);
+    struct buffer value = {0};
+
+    assert_non_null(view);
+    assert_int_equal(engine_view_get(view, slice_of_string(key), &value, NULL), 1);
+    buffer_free(&value);
+    engine_view_release(view);
+}
+
+/* Whatever the power leaves of it opens and has this. */
+static void check_cuts(struct disk_model *disk, const char *base,
+                       const struct engine_options *options, const char *key)
+{
+    for (uint64_t seed = 0; seed < CUTS; seed++) {
+        struct disk_model *cut = disk_model_cut(disk, seed);
+        struct engine *engine;
+
+        open_at(cut, base, options, &engine);
+        check_present(engine, key);
+        assert_int_equal(engine_close(engine), 0);
+        disk_model_set_base(cut, "");
+        disk_model_free(cut);
+    }
+}
+
+static void a_store_stays_whose_maker_was_killed(void **state)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
+    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base);
+    struct kills *kills = calloc(1, sizeof *kills);
+    struct engine_options options;
+    size_t used = 0;
+
+    (void)state;
+    engine_options_default(&options);
+    options.sync_window_ms = 0;
+    disk_model_observe(disk, take_kill, kills);
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    disk_model_observe(disk, NULL, NULL);
+    for (size_t i = 0; i < kills->count; i++) {
+        if (use_store(kills->list[i].disk, other, &options)) {
+            check_cuts(kills->list[i].disk, other, &options, "used");
+            used++;
+        }
+        disk_model_free(kills->list[i].disk);
+    }
+    assert_true(used > 0 && used < kills->count);
+    disk_model_set_base(disk, "");
+    disk_model_free(disk);
+    free(kills);
+    free(other);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
+static int rebuild_at(struct disk_model *disk, const char *base)
+{
+    char *store = test_path(base, "store");
+    struct engine_rebuild_result result = {0};
+    int error;
+
+    disk_model_set_base(disk, base);
+    error = engine_rebuild(disk_model_io(disk), store, &result);
+    disk_model_set_base(disk, "");
+    free(store);
+    return error;
+}
+
+static void remove_manifest(struct disk_model *disk, const char *base)
+{
+    char *store = test_path(base, "store");
+    struct io *io = disk_model_io(disk);
+    struct io_file *root;
+
+    disk_model_set_base(disk, base);
+    assert_int_equal(io_open_root(io, store, &root), 0);
+    assert_int_equal(store_remove_tree(io, root, "manifest"), 0);
+    assert_int_equal(io_sync(io, root, false), 0);
+    io_close(io, root);
+    disk_model_set_base(disk, "");
+    free(store);
+}
+
+/* The power goes while it is made: it is made again. */
+static void check_cuts_repeated(struct disk_model *disk, const char *base,
+                                const struct engine_options *options)
+{
+    for (uint64_t seed = 0; seed < CUTS; seed++) {
+        struct disk_model *cut = disk_model_cut(disk, seed);
+
+        if (!use_store(cut, base, options)) {
+            assert_int_equal(rebuild_at(cut, base), 0);
+            assert_true(use_store(cut, base, options));
+        }
+        disk_model_free(cut);
+    }
+}
+
+static void check_manifest_made_anew(const struct disk_model_options *disk_options)
+{
+    char *scratch = make_scratch(), *base = test_path(scratch, "0");
+    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
+    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
+    struct disk_model *disk = disk_model_new(base);
+    struct kills *kills = calloc(1, sizeof *kills);
+    struct engine_options options;
+    struct engine *engine;
+    size_t used = 0;
+
+    disk_model_set_options(disk, disk_options);
+    engine_options_default(&options);
+    options.sync_window_ms = 0;
+    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
+    open_at(disk, base, &options, &engine);
+    put(engine, "a", "one");
+    assert_int_equal(engine_compact(engine), 0);
+    assert_int_equal(engine_close(engine), 0);
+    remove_manifest(disk, base);
+    disk_model_observe(disk, take_kill, kills);
+    assert_int_equal(rebuild_at(disk, base), 0);
+    disk_model_observe(disk, NULL, NULL);
+    check_cuts(disk, other, &options, "a");
+    for (size_t i = 0; i < kills->count; i++) {
+        struct disk_model *killed = kills->list[i].disk;
+
+        check_cuts_repeated(killed, other, &options);
+        if (!use_store(killed, other, &options)) {
+            assert_int_equal(rebuild_at(killed, other), 0);
+            assert_true(use_store(killed, other, &options));
+        } else {
+            used++;
+        }
+        check_cuts(killed, other, &options, "used");
+        check_cuts(killed, other, &options, "a");
+        disk_model_free(killed);
+    }
+    assert_true(used > 0 && used < kills->count);
+    disk_model_free(disk);
+    free(kills);
+    free(other);
+    free(store);
+    free(base);
+    test_directory_remove(scratch);
+}
+
+static void a_manifest_made_anew_stays_whose_maker_was_killed(void **state)
+{
+    (void)state;
+    check_manifest_made_anew(&(struct disk_model_options){0});
+    check_manifest_made_anew(&(struct disk_model_options){.is_checked = true});
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_store_stays_whose_maker_was_killed),
+        cmocka_unit_test(a_manifest_made_anew_stays_whose_maker_was_killed),
+    };
+
+    log_set_level(LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

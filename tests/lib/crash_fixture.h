@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crash_fixture.h - an engine on a model of a disk, for runs that are written out
+ *
+ * Who kills the process looks on: an observer that takes the disk, as the next process would find
+ * it, before each call that changes it.
+ */
+#ifndef VARVE_TESTS_LIB_CRASH_FIXTURE_H
+#define VARVE_TESTS_LIB_CRASH_FIXTURE_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/batch.h"
+#include "engine/engine.h"
+#include "tests/lib/disk_model.h"
+#include "tests/lib/test_directory.h"
+
+#define CUTS      8 /* of each call */
+#define KILLS_MAX 2000
+
+/* In memory where there is such a file system: LMDB syncs its file. */
+static inline char *make_scratch(void)
+{
+    return access("/dev/shm", W_OK) == 0 ? test_directory_make_in("/dev/shm")
+                                         : test_directory_make();
+}
+
+static inline void put(struct engine *engine, const char *key, const char *value)
+{
+    struct batch batch = {0};
+
+    batch_put(&batch, slice_of_string(key), slice_of_string(value));
+    assert_int_equal(engine_write(engine, &batch, NULL), 0);
+    batch_free(&batch);
+}
+
+/* The engine of base/store, on `disk`. */
+static inline void open_at(struct disk_model *disk, const char *base,
+                           const struct engine_options *from, struct engine **ret_engine)
+{
+    struct engine_options options = *from;
+    char *store = test_path(base, "store");
+
+    disk_model_set_base(disk, base);
+    options.path = store;
+    options.io = disk_model_io(disk);
+    assert_int_equal(engine_open(&options, ret_engine), 0);
+    free(store);
+}
+
+struct kill {
+    struct disk_model *disk;
+    uint64_t acknowledged, synced; /* steps, when it came */
+};
+
+struct kills {
+    struct kill list[KILLS_MAX];
+    size_t count;
+    _Atomic uint64_t acknowledged, synced;
+};
+
+static inline void take_kill(void *context, struct disk_model *disk, enum disk_call call,
+                             const char *label)
+{
+    struct kills *kills = context; /* the disk's lock is held */
+
+    (void)call, (void)label;
+    assert_true(kills->count < KILLS_MAX);
+    kills->list[kills->count++] = (struct kill){
+        .disk = disk_model_clone_locked(disk),
+        .acknowledged = kills->acknowledged,
+        .synced = kills->synced,
+    };
+}
+
+#endif
