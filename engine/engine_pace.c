@@ -7,7 +7,7 @@
  * works for a few milliseconds at a time, and when others wrote or synced in these it rests for
  * several times as long. How much it gets done in its time follows from the disk. It does not rest
  * when others wait for what it does: for space, for tables to go from the first level, for the
- * engine to close, or for the merging itself.
+ * engine to close, or for the merging itself; nor when too much is dead (engine_reclaim.c).
  *
  * The compaction thread's alone.
  */

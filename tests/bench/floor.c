@@ -6,8 +6,8 @@
  *
  * One thread reads /dev/fuse and answers from memory: nothing is stored, compressed, checked,
  * counted or made durable, there are no extended attributes, no links and no access times. Names
- * and attributes are cached for ever, listings come with attributes. So no daemon is faster on the
- * machine where it runs, and what a file system does besides shows beside it. With --no-open
+ * and attributes are cached for ever, listings come with attributes. So no daemon that is asked the
+ * same is faster on the machine where it runs, and what a file system does besides shows beside it. With --no-open
  * neither files nor directories are opened, as if their handles held nothing.
  *
  * The protocol is that of linux/fuse.h; nothing else of FUSE is used.

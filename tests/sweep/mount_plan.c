@@ -3,7 +3,7 @@
  * mount_plan.c - which call fails in a daemon that tests/sweep/mount has started
  *
  * The plan lies in a file that both map: words of 64 bits, so that a script can read and write them
- * (mount_sweep.py has the same list). VARVE_SWEEP names it; without it nothing fails. Beside it the
+ * (tests/sweep/mount has the same list). VARVE_SWEEP names it; without it nothing fails. Beside it the
  * daemon writes FILE.sites, a line for each place. Once armed, a call fails when the place and the
  * number of its call are those of the plan; "for ever" all later calls of its class as well.
  *
