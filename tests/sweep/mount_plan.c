@@ -22,8 +22,6 @@
 
 #include "tests/sweep/site.h"
 
-#define SITES_MAX 1024
-
 enum plan_class { CLASS_MEMORY, CLASS_DESCRIPTORS, CLASS_THREADS, CLASS_NONE };
 
 struct plan_record {
@@ -32,15 +30,10 @@ struct plan_record {
 
 struct plan {
     atomic_uint_fast64_t armed, struck, class_, for_ever, site, hit, began, count;
-    struct plan_record records[SITES_MAX];
+    struct plan_record records[SWEEP_SITES_MAX];
 };
 
-extern struct sweep_site *const __start_sweep_sites[];
-extern struct sweep_site *const __stop_sweep_sites[];
-
 static struct plan *plan;
-static struct sweep_site *sites[SITES_MAX];
-static unsigned site_count;
 
 static enum plan_class class_of(enum sweep_kind kind)
 {
@@ -63,24 +56,7 @@ static int error_of(enum plan_class class_)
     return errors[class_];
 }
 
-static bool is_same(const struct sweep_site *left, const struct sweep_site *right)
-{
-    return left->line == right->line && strcmp(left->file, right->file) == 0 &&
-           strcmp(left->call, right->call) == 0;
-}
-
-static unsigned number_of(struct sweep_site *site)
-{
-    for (unsigned i = 0; i < site_count; i++)
-        if (is_same(sites[i], site))
-            return i;
-    if (site_count == SITES_MAX)
-        abort();
-    sites[site_count] = site;
-    return site_count++;
-}
-
-static void list_sites(const char *path)
+static void list_sites(const char *path, unsigned count)
 {
     char name[4096];
     FILE *file;
@@ -89,9 +65,12 @@ static void list_sites(const char *path)
     file = fopen(name, "we");
     if (file == NULL)
         abort();
-    for (unsigned i = 0; i < site_count; i++)
-        fprintf(file, "%u %d %s:%d %s %s\n", i, (int)class_of(sites[i]->kind), sites[i]->file,
-                sites[i]->line, sites[i]->function, sites[i]->call);
+    for (unsigned i = 0; i < count; i++) {
+        const struct sweep_site *site = sweep_site_at(i);
+
+        fprintf(file, "%u %d %s:%d %s %s\n", i, (int)class_of(site->kind), site->file, site->line,
+                site->function, site->call);
+    }
     if (fclose(file) != 0)
         abort();
 }
@@ -99,14 +78,13 @@ static void list_sites(const char *path)
 __attribute__((constructor)) static void plan_begin(void)
 {
     const char *path = getenv("VARVE_SWEEP");
+    unsigned count = sweep_sites_number();
     int descriptor;
     void *memory;
 
-    for (struct sweep_site *const *at = __start_sweep_sites; at < __stop_sweep_sites; at++)
-        (*at)->index = number_of(*at);
     if (path == NULL)
         return;
-    list_sites(path);
+    list_sites(path, count);
     descriptor = open(path, O_RDWR | O_CLOEXEC);
     if (descriptor < 0 || ftruncate(descriptor, sizeof *plan) != 0)
         abort();
@@ -115,7 +93,7 @@ __attribute__((constructor)) static void plan_begin(void)
         abort();
     (void)close(descriptor);
     plan = memory;
-    plan->count = site_count;
+    plan->count = count;
 }
 
 bool sweep_refuses_links(void)

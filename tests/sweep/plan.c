@@ -11,57 +11,30 @@
 #include <string.h>
 #include <sys/mman.h>
 
-extern struct sweep_site *const __start_sweep_sites[];
-extern struct sweep_site *const __stop_sweep_sites[];
-
 struct shared {
     struct plan plan;
     atomic_bool armed, struck, for_ever_began;
-    struct plan_record records[PLAN_SITES_MAX];
+    struct plan_record records[SWEEP_SITES_MAX];
 };
 
 static struct shared *shared;
-static struct sweep_site *sites[PLAN_SITES_MAX];
 static size_t site_count;
 static _Thread_local unsigned quiet;
 static atomic_bool links_refused;
 
 /* ---- places ---- */
 
-static bool is_same(const struct sweep_site *left, const struct sweep_site *right)
-{
-    return left->line == right->line && strcmp(left->file, right->file) == 0 &&
-           strcmp(left->call, right->call) == 0;
-}
-
-static unsigned number_of(struct sweep_site *site)
-{
-    for (unsigned i = 0; i < site_count; i++)
-        if (is_same(sites[i], site))
-            return i;
-    if (site_count == PLAN_SITES_MAX)
-        abort();
-    sites[site_count] = site;
-    return (unsigned)site_count++;
-}
-
 void plan_start(void)
 {
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         abort();
-    for (struct sweep_site *const *at = __start_sweep_sites; at < __stop_sweep_sites; at++)
-        (*at)->index = number_of(*at);
+    site_count = sweep_sites_number();
 }
 
 size_t plan_count(void)
 {
     return site_count;
-}
-
-const struct sweep_site *plan_site(unsigned index)
-{
-    return sites[index];
 }
 
 struct plan_record *plan_record(unsigned index)
@@ -71,12 +44,12 @@ struct plan_record *plan_record(unsigned index)
 
 bool plan_is_memory(unsigned index)
 {
-    return sites[index]->kind == SWEEP_MEMORY;
+    return sweep_site_at(index)->kind == SWEEP_MEMORY;
 }
 
 bool plan_applies(unsigned index, enum plan_class class_)
 {
-    enum sweep_kind kind = sites[index]->kind;
+    enum sweep_kind kind = sweep_site_at(index)->kind;
 
     switch (class_) {
     case PLAN_MEMORY:
@@ -114,7 +87,7 @@ const char *plan_class_name(enum plan_class class_)
 
 static int describe_strike(const struct plan_strike *strike, char *to, size_t size)
 {
-    const struct sweep_site *site = sites[strike->site];
+    const struct sweep_site *site = sweep_site_at(strike->site);
 
     if (strike->hit == 0)
         return 0;

@@ -19,8 +19,6 @@
 
 #include "tests/sweep/site.h"
 
-#define PLAN_SITES_MAX 1024
-
 enum plan_class {
     PLAN_MEMORY,
     PLAN_DISK,
@@ -52,7 +50,6 @@ struct plan_record {
 /* Number the places; once, in the parent. */
 void plan_start(void);
 size_t plan_count(void);
-const struct sweep_site *plan_site(unsigned index);
 struct plan_record *plan_record(unsigned index);
 bool plan_is_memory(unsigned index);
 /* Can a place fail so? */

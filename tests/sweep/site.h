@@ -23,6 +23,12 @@ struct sweep_site {
     unsigned index; /* equal for what an inline function is in several files */
 };
 
+#define SWEEP_SITES_MAX 1024
+
+/* Give each place its index, once, before any is reached; returns how many there are. */
+unsigned sweep_sites_number(void);
+const struct sweep_site *sweep_site_at(unsigned index);
+
 /* 0, or the negative error that the call is to return. `creates`: an opening that makes a file. Any
  * thread. */
 int sweep_strike(const struct sweep_site *site, bool creates);

@@ -273,7 +273,7 @@ static void sweep_second(unsigned site)
 }
 
 /* The run in which nothing fails; how often each place is called. */
-static void run_base(uint64_t counts[PLAN_SITES_MAX])
+static void run_base(uint64_t counts[SWEEP_SITES_MAX])
 {
     const struct plan none = {.for_ever = false};
 
@@ -288,7 +288,7 @@ static void run_base(uint64_t counts[PLAN_SITES_MAX])
 
 static void sweep_all(void)
 {
-    uint64_t counts[PLAN_SITES_MAX], before = trials;
+    uint64_t counts[SWEEP_SITES_MAX], before = trials;
 
     run_base(counts);
     for (unsigned i = 0; i < plan_count(); i++)
@@ -302,7 +302,7 @@ static void sweep_all(void)
 
 static void sweep_some(uint64_t wanted)
 {
-    uint64_t counts[PLAN_SITES_MAX], before = trials;
+    uint64_t counts[SWEEP_SITES_MAX], before = trials;
 
     run_base(counts);
     while (trials - before < wanted) {
@@ -326,7 +326,7 @@ static void print_places(bool memory)
 
     for (unsigned i = 0; i < plan_count(); i++) {
         const struct plan_record *record = plan_record(i);
-        const struct sweep_site *site = plan_site(i);
+        const struct sweep_site *site = sweep_site_at(i);
 
         if (plan_is_memory(i) != memory)
             continue;
@@ -378,7 +378,7 @@ static struct plan parse_plan(const char *text)
 
 static void take(const struct sweep_scenario *one, const char *repeat, uint64_t sample)
 {
-    uint64_t counts[PLAN_SITES_MAX];
+    uint64_t counts[SWEEP_SITES_MAX];
     struct plan plan;
 
     scenario = one;
