@@ -66,35 +66,26 @@ static void check_cuts(struct disk_model *disk, const char *base,
 
 static void a_store_stays_whose_maker_was_killed(void **state)
 {
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base);
+    struct crash_place place;
     struct kills *kills = calloc(1, sizeof *kills);
-    struct engine_options options;
     size_t used = 0;
 
     (void)state;
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    disk_model_observe(disk, take_kill, kills);
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    disk_model_observe(disk, NULL, NULL);
+    crash_place_begin(&place);
+    disk_model_observe(place.disk, take_kill, kills);
+    crash_place_make_store(&place, 16384);
+    disk_model_observe(place.disk, NULL, NULL);
     for (size_t i = 0; i < kills->count; i++) {
-        if (use_store(kills->list[i].disk, other, &options)) {
-            check_cuts(kills->list[i].disk, other, &options, "used");
+        if (use_store(kills->list[i].disk, place.other, &place.options)) {
+            check_cuts(kills->list[i].disk, place.other, &place.options, "used");
             used++;
         }
         disk_model_free(kills->list[i].disk);
     }
     assert_true(used > 0 && used < kills->count);
-    disk_model_set_base(disk, "");
-    disk_model_free(disk);
+    disk_model_set_base(place.disk, "");
     free(kills);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
+    crash_place_end(&place);
 }
 
 static int rebuild_at(struct disk_model *disk, const char *base)
@@ -142,49 +133,40 @@ static void check_cuts_repeated(struct disk_model *disk, const char *base,
 
 static void check_manifest_made_anew(const struct disk_model_options *disk_options)
 {
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base);
+    struct crash_place place;
     struct kills *kills = calloc(1, sizeof *kills);
-    struct engine_options options;
     struct engine *engine;
     size_t used = 0;
 
-    disk_model_set_options(disk, disk_options);
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    open_at(disk, base, &options, &engine);
+    crash_place_begin(&place);
+    disk_model_set_options(place.disk, disk_options);
+    crash_place_make_store(&place, 16384);
+    open_at(place.disk, place.base, &place.options, &engine);
     put(engine, "a", "one");
     assert_int_equal(engine_compact(engine), 0);
     assert_int_equal(engine_close(engine), 0);
-    remove_manifest(disk, base);
-    disk_model_observe(disk, take_kill, kills);
-    assert_int_equal(rebuild_at(disk, base), 0);
-    disk_model_observe(disk, NULL, NULL);
-    check_cuts(disk, other, &options, "a");
+    remove_manifest(place.disk, place.base);
+    disk_model_observe(place.disk, take_kill, kills);
+    assert_int_equal(rebuild_at(place.disk, place.base), 0);
+    disk_model_observe(place.disk, NULL, NULL);
+    check_cuts(place.disk, place.other, &place.options, "a");
     for (size_t i = 0; i < kills->count; i++) {
         struct disk_model *killed = kills->list[i].disk;
 
-        check_cuts_repeated(killed, other, &options);
-        if (!use_store(killed, other, &options)) {
-            assert_int_equal(rebuild_at(killed, other), 0);
-            assert_true(use_store(killed, other, &options));
+        check_cuts_repeated(killed, place.other, &place.options);
+        if (!use_store(killed, place.other, &place.options)) {
+            assert_int_equal(rebuild_at(killed, place.other), 0);
+            assert_true(use_store(killed, place.other, &place.options));
         } else {
             used++;
         }
-        check_cuts(killed, other, &options, "used");
-        check_cuts(killed, other, &options, "a");
+        check_cuts(killed, place.other, &place.options, "used");
+        check_cuts(killed, place.other, &place.options, "a");
         disk_model_free(killed);
     }
     assert_true(used > 0 && used < kills->count);
-    disk_model_free(disk);
     free(kills);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
+    crash_place_end(&place);
 }
 
 static void a_manifest_made_anew_stays_whose_maker_was_killed(void **state)

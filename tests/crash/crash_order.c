@@ -370,35 +370,30 @@ static void check_names(struct disk_model *disk, const char *base,
 /* What a killed process did is in the cache only: the next one must not build on it. */
 static void a_deletion_that_was_killed_survives_a_cut_of_the_next_start(void **state)
 {
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base);
+    struct crash_place place;
     struct kills *kills = calloc(1, sizeof *kills), *cuts = calloc(1, sizeof *cuts);
-    struct engine_options options;
     struct engine *engine;
     uint64_t id;
 
     (void)state;
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    engine_options_default(&options);
-    options.memtable_bytes = 4096;
-    options.wal_segment_bytes = 65536;
-    options.sync_window_ms = 0;
-    open_at(disk, base, &options, &engine);
+    crash_place_begin(&place);
+    crash_place_make_store(&place, 16384);
+    place.options.memtable_bytes = 4096;
+    place.options.wal_segment_bytes = 65536;
+    open_at(place.disk, place.base, &place.options, &engine);
     put(engine, "a", "one");
     assert_int_equal(
         engine_checkpoint_create(engine, slice_of_string("gone"), slice_of("", 0), &id), 0);
     assert_int_equal(engine_checkpoint_wait(engine, id), 0);
-    disk_model_observe(disk, take_kill, kills);
+    disk_model_observe(place.disk, take_kill, kills);
     assert_int_equal(engine_checkpoint_delete(engine, id), 0);
     assert_int_equal(engine_close(engine), 0);
-    disk_model_observe(disk, NULL, NULL);
-    disk_model_set_base(disk, "");
+    disk_model_observe(place.disk, NULL, NULL);
+    disk_model_set_base(place.disk, "");
     for (size_t i = 0; i < kills->count; i++) {
         cuts->count = 0;
         disk_model_observe(kills->list[i].disk, take_kill, cuts);
-        open_at(kills->list[i].disk, other, &options, &engine);
+        open_at(kills->list[i].disk, place.other, &place.options, &engine);
         assert_int_equal(engine_close(engine), 0);
         disk_model_observe(kills->list[i].disk, NULL, NULL);
         disk_model_set_base(kills->list[i].disk, "");
@@ -407,7 +402,7 @@ static void a_deletion_that_was_killed_survives_a_cut_of_the_next_start(void **s
                 struct disk_model *cut =
                     disk_model_cut(cuts->list[j].disk, seed < 2 ? seed : i * 1000 + j * 10 + seed);
 
-                check_names(cut, other, &options);
+                check_names(cut, place.other, &place.options);
                 disk_model_free(cut);
             }
             disk_model_free(cuts->list[j].disk);
@@ -415,13 +410,9 @@ static void a_deletion_that_was_killed_survives_a_cut_of_the_next_start(void **s
         disk_model_free(kills->list[i].disk);
     }
     assert_true(kills->count > 5);
-    disk_model_free(disk);
     free(kills);
     free(cuts);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
+    crash_place_end(&place);
 }
 
 /* The disk when the first file of a deleted checkpoint is about to be removed. */
@@ -437,44 +428,39 @@ static void take_first_unlink(void *context, struct disk_model *disk, enum disk_
 /* Else a cut could leave it without any name, and its chunks with a link that nobody removes. */
 static void a_checkpoint_is_emptied_when_its_new_name_is_durable(void **state)
 {
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *deleted = test_path(store, "tmp/deleted");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base), *taken = NULL, *cut;
-    struct engine_options options;
+    struct crash_place place;
+    char *deleted;
+    struct disk_model *taken = NULL, *cut;
     struct io_file *directory;
     struct engine *engine;
     size_t names = 0;
     uint64_t id;
 
     (void)state;
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    open_at(disk, base, &options, &engine);
+    crash_place_begin(&place);
+    deleted = test_path(place.base, "store/tmp/deleted");
+    crash_place_make_store(&place, 16384);
+    open_at(place.disk, place.base, &place.options, &engine);
     put(engine, "a", "one");
     assert_int_equal(
         engine_checkpoint_create(engine, slice_of_string("gone"), slice_of("", 0), &id), 0);
     assert_int_equal(engine_checkpoint_wait(engine, id), 0);
-    disk_model_observe(disk, take_first_unlink, &taken);
+    disk_model_observe(place.disk, take_first_unlink, &taken);
     assert_int_equal(engine_checkpoint_delete(engine, id), 0);
     assert_int_equal(engine_close(engine), 0);
-    disk_model_observe(disk, NULL, NULL);
-    disk_model_set_base(disk, "");
+    disk_model_observe(place.disk, NULL, NULL);
+    disk_model_set_base(place.disk, "");
     assert_non_null(taken);
     cut = disk_model_cut(taken, 0);
-    disk_model_set_base(cut, base);
+    disk_model_set_base(cut, place.base);
     assert_int_equal(io_open_root(disk_model_io(cut), deleted, &directory), 0);
     assert_int_equal(io_list(disk_model_io(cut), directory, count_name, &names), 0);
     assert_int_equal(names, 1);
     io_close(disk_model_io(cut), directory);
     disk_model_free(cut);
     disk_model_free(taken);
-    disk_model_free(disk);
     free(deleted);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
+    crash_place_end(&place);
 }
 
 /* The checkpoint is there, under the name that the engine has for it. */
@@ -495,53 +481,44 @@ static void check_readable(struct disk_model *disk, const char *base,
  * rename that has returned nor one that recovery finished may be undone by a cut then. */
 static void a_rename_is_durable_before_the_clean_mark(void **state)
 {
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base);
+    struct crash_place place;
     struct kills *kills = calloc(1, sizeof *kills);
-    struct engine_options options;
     struct engine *engine;
     uint64_t id;
 
     (void)state;
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    open_at(disk, base, &options, &engine);
+    crash_place_begin(&place);
+    crash_place_make_store(&place, 16384);
+    open_at(place.disk, place.base, &place.options, &engine);
     put(engine, "a", "one");
     assert_int_equal(
         engine_checkpoint_create(engine, slice_of_string("before"), slice_of("", 0), &id), 0);
     assert_int_equal(engine_checkpoint_wait(engine, id), 0);
-    disk_model_observe(disk, take_kill, kills);
+    disk_model_observe(place.disk, take_kill, kills);
     assert_int_equal(engine_checkpoint_rename(engine, id, slice_of_string("after")), 0);
     assert_int_equal(engine_close(engine), 0);
-    disk_model_observe(disk, NULL, NULL);
-    disk_model_set_base(disk, "");
+    disk_model_observe(place.disk, NULL, NULL);
+    disk_model_set_base(place.disk, "");
     for (uint64_t seed = 0; seed < CUTS; seed++) {
-        struct disk_model *cut = disk_model_cut(disk, seed);
+        struct disk_model *cut = disk_model_cut(place.disk, seed);
 
-        check_readable(cut, other, &options, id);
+        check_readable(cut, place.other, &place.options, id);
         disk_model_free(cut);
     }
     for (size_t i = 0; i < kills->count; i++) {
         for (uint64_t seed = 0; seed < CUTS; seed++) {
             struct disk_model *cut = disk_model_cut(kills->list[i].disk, seed), *again;
 
-            check_readable(cut, other, &options, id);
+            check_readable(cut, place.other, &place.options, id);
             again = disk_model_cut(cut, 0);
-            check_readable(again, other, &options, id);
+            check_readable(again, place.other, &place.options, id);
             disk_model_free(again);
             disk_model_free(cut);
         }
         disk_model_free(kills->list[i].disk);
     }
-    disk_model_free(disk);
     free(kills);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
+    crash_place_end(&place);
 }
 
 /* ---- blob chunks made ahead ---- */
@@ -591,19 +568,14 @@ static void check_large(struct engine *engine, uint64_t count)
 /* The file of the next chunk is made before it is needed; its name must be durable as any other. */
 static void what_is_synced_is_in_chunks_that_have_their_names(void **state)
 {
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 262144, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base);
-    struct engine_options options;
+    struct crash_place place;
     struct engine *engine, *recovered;
     uint64_t number = 0;
 
     (void)state;
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    open_at(disk, base, &options, &engine);
+    crash_place_begin(&place);
+    crash_place_make_store(&place, 262144);
+    open_at(place.disk, place.base, &place.options, &engine);
     for (unsigned round = 0; round < 12; round++) {
         struct disk_model *cut;
 
@@ -611,20 +583,16 @@ static void what_is_synced_is_in_chunks_that_have_their_names(void **state)
             put_large(engine, number++);
         assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
         usleep(3000); /* for the writer's thread to make one ahead */
-        cut = disk_model_cut(disk, 0);
-        open_at(cut, other, &options, &recovered);
+        cut = disk_model_cut(place.disk, 0);
+        open_at(cut, place.other, &place.options, &recovered);
         check_large(recovered, number);
         assert_int_equal(engine_close(recovered), 0);
         disk_model_set_base(cut, "");
         disk_model_free(cut);
     }
     assert_int_equal(engine_close(engine), 0);
-    disk_model_set_base(disk, "");
-    disk_model_free(disk);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
+    disk_model_set_base(place.disk, "");
+    crash_place_end(&place);
 }
 
 /* ---- a chunk taken back from a snapshot ---- */
@@ -636,9 +604,9 @@ static int count_blob(void *context, const char *name)
     return 0;
 }
 
-static size_t count_blobs(struct disk_model *disk, const char *store)
+static size_t count_blobs(struct disk_model *disk, const char *base)
 {
-    char *path = test_path(store, "chunks");
+    char *path = test_path(base, "store/chunks");
     struct io_file *directory;
     size_t count = 0;
 
@@ -730,25 +698,21 @@ static void check_taken(struct disk_model *cut, const char *base,
  * without a journal destroys it together with the snapshot (R66). */
 static void r66_a_chunk_taken_back_from_a_snapshot_is_there_for_good(void **state)
 {
-    char *scratch = make_scratch(), *base = test_path(scratch, "0");
-    char *store = test_path(base, "store"), *other = test_path(scratch, "1");
-    struct store_format format = {.chunk_size_bytes = 16384, .compression_level = 1};
-    struct disk_model *disk = disk_model_new(base), *killed;
-    struct engine_options options;
+    struct crash_place place;
+    struct disk_model *killed;
     struct engine *engine;
     uint64_t id, other_id;
 
     (void)state;
-    assert_int_equal(store_create(disk_model_io(disk), store, &format), 0);
-    engine_options_default(&options);
-    options.sync_window_ms = 0;
-    open_at(disk, base, &options, &engine);
+    crash_place_begin(&place);
+    crash_place_make_store(&place, 16384);
+    open_at(place.disk, place.base, &place.options, &engine);
     put_frame(engine, "kept", 't');
     assert_int_equal(engine_checkpoint_create(engine, slice_of_string("one"), slice_of("", 0), &id),
                      0);
     assert_int_equal(engine_checkpoint_wait(engine, id), 0);
     remove_key(engine, "kept");
-    for (unsigned tries = 0; count_blobs(disk, store) > 0; tries++) {
+    for (unsigned tries = 0; count_blobs(place.disk, place.base) > 0; tries++) {
         assert_true(tries < 1000);
         assert_int_equal(engine_compact(engine), 0);
         usleep(10000);
@@ -757,22 +721,18 @@ static void r66_a_chunk_taken_back_from_a_snapshot_is_there_for_good(void **stat
     assert_int_equal(
         engine_checkpoint_create(engine, slice_of_string("two"), slice_of("", 0), &other_id), 0);
     assert_int_equal(engine_checkpoint_wait(engine, other_id), 0);
-    take_back(disk, engine, id);
-    killed = disk_model_clone(disk);
+    take_back(place.disk, engine, id);
+    killed = disk_model_clone(place.disk);
     assert_int_equal(engine_close(engine), 0);
-    disk_model_set_base(disk, "");
+    disk_model_set_base(place.disk, "");
     for (uint64_t seed = 0; seed < 3 * CUTS; seed++) {
         struct disk_model *cut = disk_model_cut(killed, seed);
 
-        check_taken(cut, other, &options, id);
+        check_taken(cut, place.other, &place.options, id);
         disk_model_free(cut);
     }
     disk_model_free(killed);
-    disk_model_free(disk);
-    free(other);
-    free(store);
-    free(base);
-    test_directory_remove(scratch);
+    crash_place_end(&place);
 }
 
 int main(void)

@@ -51,6 +51,40 @@ static inline void open_at(struct disk_model *disk, const char *base,
     free(store);
 }
 
+/* A disk, and two places for its root: a run, and what is cut out of it. */
+struct crash_place {
+    char *scratch, *base, *other;
+    struct disk_model *disk; /* at `base` */
+    struct engine_options options;
+};
+
+static inline void crash_place_begin(struct crash_place *place)
+{
+    place->scratch = make_scratch();
+    place->base = test_path(place->scratch, "0");
+    place->other = test_path(place->scratch, "1");
+    place->disk = disk_model_new(place->base);
+    engine_options_default(&place->options);
+    place->options.sync_window_ms = 0;
+}
+
+static inline void crash_place_make_store(struct crash_place *place, uint64_t chunk_size_bytes)
+{
+    struct store_format format = {.chunk_size_bytes = chunk_size_bytes, .compression_level = 1};
+    char *store = test_path(place->base, "store");
+
+    assert_int_equal(store_create(disk_model_io(place->disk), store, &format), 0);
+    free(store);
+}
+
+static inline void crash_place_end(struct crash_place *place)
+{
+    disk_model_free(place->disk);
+    free(place->other);
+    free(place->base);
+    test_directory_remove(place->scratch);
+}
+
 struct kill {
     struct disk_model *disk;
     uint64_t acknowledged, synced; /* steps, when it came */
