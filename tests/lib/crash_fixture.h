@@ -16,6 +16,7 @@
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "tests/lib/disk_model.h"
+#include "tests/lib/disk_seam.h"
 #include "tests/lib/test_directory.h"
 
 #define CUTS      8 /* of each call */
@@ -74,6 +75,7 @@ static inline void crash_place_make_store(struct crash_place *place, uint64_t ch
     char *store = test_path(place->base, "store");
 
     assert_int_equal(store_create(disk_model_io(place->disk), store, &format), 0);
+    assert_true(disk_seam_commits() > 0); /* else LMDB's file is not the disk's */
     free(store);
 }
 
