@@ -231,7 +231,8 @@ static uint32_t walk_exact(const uint8_t *bytes, size_t size, int *ret_result)
     size_t cursor = 0;
 
     assert_non_null(copy);
-    memcpy(copy, bytes, size);
+    if (size > 0) /* a batch that never held anything has no bytes at all */
+        memcpy(copy, bytes, size);
     for (;;) {
         size_t before = cursor;
 
