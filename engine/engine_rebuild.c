@@ -442,7 +442,7 @@ static int try_log(struct rebuild *rebuild, uint64_t first, struct log_look *loo
     int error;
 
     *look = (struct log_look){.rebuild = rebuild, .next_sequence = last_sequence + 1};
-    error = wal_replay(rebuild->io, rebuild->store->wal, rebuild->store->format.uuid, first,
+    error = wal_replay(rebuild->io, rebuild->store->wal, rebuild->store->format.uuid, first, false,
                        &callbacks, &result);
     if (error < 0)
         rebuild->last_sequence = last_sequence;

@@ -248,7 +248,7 @@ static int check_log(struct repair *repair)
     if (error < 0 || synced <= last)
         return error;
     error = wal_replay(repair->io, repair->store->wal, uuid, repair->state.scalars.wal_segment,
-                       &callbacks, &log);
+                       false, &callbacks, &log);
     if (error < 0)
         return error_errno(error) == -EIO ? 0 : error; /* opening the store says what it is */
     if (log.last_sequence > last)

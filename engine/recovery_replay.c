@@ -207,8 +207,9 @@ int recovery_replay_log(struct recovery *recovery)
 {
     struct engine *engine = recovery->engine;
     struct wal_replay_callbacks callbacks = {replay_piece, replay_entry, recovery};
-    int result = wal_replay(engine->io, engine->store->wal, engine->store->format.uuid,
-                            engine->wal_segment, &callbacks, &recovery->log);
+    int result =
+        wal_replay(engine->io, engine->store->wal, engine->store->format.uuid, engine->wal_segment,
+                   recovery->state.scalars.clean, &callbacks, &recovery->log);
 
     if (result == 0 && recovery->log.entries > 0)
         log_info("%s was not closed cleanly: %llu log groups replayed", engine->path,

@@ -123,13 +123,15 @@ struct wal_replay_result {
 };
 
 /*
- * Replay, in order, every group of segments >= `first_segment`. A callback's non-zero return ends
- * it and is returned. Missing segments in the middle, sequence numbers that do not continue, groups
+ * Replay, in order, every group of segments >= `first_segment`. `closed` is the manifest's word that
+ * the store was closed with nothing in its log: a segment without a group at its first place is then
+ * taken to be empty, and what is behind is not read. A callback's non-zero return ends it and is
+ * returned. Missing segments in the middle, sequence numbers that do not continue, groups
  * that are damaged although a later one declares them synced: ERROR_CORRUPT (logged with segment
  * and offset). ERROR_VERSION_NEWER, ERROR_FOREIGN. Writes nothing.
  */
 int wal_replay(struct io *io, struct io_file *directory, const uint8_t *store_uuid,
-               uint64_t first_segment, const struct wal_replay_callbacks *callbacks,
+               uint64_t first_segment, bool closed, const struct wal_replay_callbacks *callbacks,
                struct wal_replay_result *ret_result);
 
 /* Delete all segments below `segment`, spares included (after recovery). On a file system without a

@@ -12,6 +12,7 @@
  *     before the successor got a group);
  *   - a later group's sequence numbers do not continue those before X.
  * A segment that was prepared and never used, or half prepared, has no valid group and no witness.
+ * That is known only when it was read to its end, which is spared a store that was closed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -35,6 +36,7 @@ struct replay {
     struct io_file *directory;
     const uint8_t *store_uuid;
     uint64_t first_segment;
+    bool closed;
     const struct wal_replay_callbacks *callbacks;
     struct wal_replay_result result;
     bool has_group;                          /* some group was seen */
@@ -316,6 +318,8 @@ static int read_groups(struct replay *replay)
     }
     if (result < 0)
         return result;
+    if (result == GROUP_NONE && offset == WAL_FIRST_GROUP_OFFSET && replay->closed)
+        return 0;
     if (result == GROUP_TORN)
         replay->result.torn = true;
     result = search_witnesses(replay, offset, offset == WAL_FIRST_GROUP_OFFSET);
@@ -379,7 +383,7 @@ static int read_segment(struct replay *replay, uint64_t number)
 }
 
 int wal_replay(struct io *io, struct io_file *directory, const uint8_t *store_uuid,
-               uint64_t first_segment, const struct wal_replay_callbacks *callbacks,
+               uint64_t first_segment, bool closed, const struct wal_replay_callbacks *callbacks,
                struct wal_replay_result *ret_result)
 {
     struct number_list list = {0};
@@ -388,6 +392,7 @@ int wal_replay(struct io *io, struct io_file *directory, const uint8_t *store_uu
         .directory = directory,
         .store_uuid = store_uuid,
         .first_segment = first_segment > 0 ? first_segment : 1,
+        .closed = closed,
         .callbacks = callbacks,
     };
     int result = list_segments(io, directory, &list);

@@ -151,8 +151,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((data[0] & TWO_SEGMENTS) != 0)
         put_segment(memory, slice_of(data + 1 + first, size - 1 - first), 2,
                     (data[0] & FUZZ_SEAL) != 0);
-    error = wal_replay(memory_io_get(memory), memory_io_directory(memory), uuid, 1, &callbacks,
-                       &result);
+    error = wal_replay(memory_io_get(memory), memory_io_directory(memory), uuid, 1, false,
+                       &callbacks, &result);
     fuzz_require(error <= 0);
     if (error == 0)
         fuzz_require(result.highest_segment == ((data[0] & TWO_SEGMENTS) != 0 ? 2 : 1));

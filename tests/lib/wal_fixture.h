@@ -36,6 +36,7 @@ struct wal_fixture {
     struct io *io; /* the faulty one */
     uint64_t segment_size;
     uint32_t spares_max;
+    bool closed; /* what a replay is told of the store */
 };
 
 static inline void wal_fixture_open(struct wal_fixture *fixture)
@@ -157,8 +158,8 @@ static inline int wal_fixture_replay(struct wal_fixture *fixture, uint64_t first
 {
     struct wal_replay_callbacks callbacks = {wal_fixture_see_piece, wal_fixture_see_entry, seen};
 
-    return wal_replay(fixture->io, fixture->disk.root, wal_fixture_uuid, first_segment, &callbacks,
-                      ret_result);
+    return wal_replay(fixture->io, fixture->disk.root, wal_fixture_uuid, first_segment,
+                      fixture->closed, &callbacks, ret_result);
 }
 
 /* Replay everything; what must be found is entries first .. next - 1. */

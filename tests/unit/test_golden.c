@@ -538,7 +538,8 @@ static void a_log_segment_is_as_it_was(void **state)
     image_place("wal-1.bin", disk.path, name);
     path = test_path(disk.path, name);
     assert_int_equal(truncate(path, WAL_FILE_SIZE), 0); /* the image leaves out the zeros behind */
-    assert_int_equal(wal_replay(disk.io, disk.root, uuid, WAL_NUMBER, &callbacks, &result), 0);
+    assert_int_equal(wal_replay(disk.io, disk.root, uuid, WAL_NUMBER, false, &callbacks, &result),
+                     0);
     assert_int_equal(seen.pieces, 1);
     assert_int_equal(seen.entries, 2);
     assert_int_equal(result.groups, 2);

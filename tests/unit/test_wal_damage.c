@@ -317,8 +317,9 @@ static void other_stores_and_newer_formats_are_told_apart(void **state)
     wal = wal_fixture_log(&fixture, 1);
     assert_int_equal(wal_fixture_write_batch(wal, 1, 100, true), 0);
     wal_close(wal);
-    assert_int_equal(wal_replay(fixture.disk.io, fixture.disk.root, other, 1, &callbacks, &result),
-                     ERROR_FOREIGN);
+    assert_int_equal(
+        wal_replay(fixture.disk.io, fixture.disk.root, other, 1, false, &callbacks, &result),
+        ERROR_FOREIGN);
     image = wal_fixture_segment_read(&fixture, 1, &size);
     put_le32(image + 8, WAL_VERSION + 1);
     wal_fixture_segment_write(&fixture, 1, image, size);
@@ -328,6 +329,36 @@ static void other_stores_and_newer_formats_are_told_apart(void **state)
     wal_fixture_segment_write(&fixture, 1, image, size);
     assert_int_equal(wal_fixture_replay_error(&fixture, 1), ERROR_VERSION_NEWER);
     free(image);
+    wal_fixture_close(&fixture);
+}
+
+/* 16 MiB lie in a segment: a mount waits for what is read of it. */
+static void of_a_log_that_was_closed_only_the_first_place_is_read(void **state)
+{
+    struct wal_fixture fixture;
+    struct wal *wal;
+    uint64_t reads;
+
+    (void)state;
+    wal_fixture_open(&fixture);
+    fixture.segment_size = 4 * 1024 * 1024;
+    wal_close(wal_fixture_log(&fixture, 1));
+    reads = fault_io_count(fixture.fault, FAULT_READ);
+    wal_fixture_assert_replays(&fixture, 1, 1, 1);
+    assert_true(fault_io_count(fixture.fault, FAULT_READ) >= reads + 4);
+    reads = fault_io_count(fixture.fault, FAULT_READ);
+    fixture.closed = true;
+    wal_fixture_assert_replays(&fixture, 1, 1, 1);
+    assert_int_equal(fault_io_count(fixture.fault, FAULT_READ), reads + 1);
+
+    /* A group in the first place is one more than there should be: all is read, as ever. */
+    wal = wal_fixture_log(&fixture, 2);
+    assert_int_equal(wal_fixture_write_batch(wal, 1, 100, true), 0);
+    assert_int_equal(wal_fixture_write_batch(wal, 2, 100, true), 0);
+    wal_close(wal);
+    wal_fixture_assert_replays(&fixture, 1, 1, 3);
+    damage(&fixture, 2, WAL_FIRST_GROUP_OFFSET + 100);
+    assert_int_equal(wal_fixture_replay_error(&fixture, 1), ERROR_CORRUPT);
     wal_fixture_close(&fixture);
 }
 
@@ -558,6 +589,7 @@ int main(void)
         cmocka_unit_test(a_missing_segment_of_pieces_alone_is_corruption),
         cmocka_unit_test(a_new_start_continues_after_a_torn_tail),
         cmocka_unit_test(other_stores_and_newer_formats_are_told_apart),
+        cmocka_unit_test(of_a_log_that_was_closed_only_the_first_place_is_read),
         cmocka_unit_test(a_callback_ends_the_replay),
         cmocka_unit_test(segments_below_a_number_are_deleted_and_nothing_else),
         cmocka_unit_test(r05_after_a_failed_write_nothing_acknowledged_is_lost),

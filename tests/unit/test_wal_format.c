@@ -400,7 +400,7 @@ static int replay_entry_of_kind(uint8_t kind, int *ret_entries)
     wal_segment_name(name, SEGMENT);
     path = test_path(disk.path, name);
     test_file_write(path, file, WAL_SEGMENT_SIZE_MIN);
-    error = wal_replay(disk.io, disk.root, store_uuid, SEGMENT, &callbacks, &result);
+    error = wal_replay(disk.io, disk.root, store_uuid, SEGMENT, false, &callbacks, &result);
     io_fixture_close(&disk);
     free(path);
     free(file);
