@@ -449,15 +449,26 @@ static char *about(char *wrong, const char *label, const char *when)
     return outer;
 }
 
-/* Cuts of a life of the store: it has what it had, with the key or without. */
+/* Of what states there may be it takes a part only. */
+static size_t life_captures(const struct scene *scene)
+{
+    uint64_t states_max = scene->parameters->states_max;
+
+    return states_max == 0 || states_max / 4 > CAPTURES_ALL ? CAPTURES_ALL
+                                                            : (size_t)(states_max / 4);
+}
+
+/* Cuts of a life of the store: it has what it had, with the key or without. How many there are changes
+ * nothing of what comes after it. */
 static char *cut_life(struct scene *scene, struct disk_model *done, unsigned depth)
 {
+    uint64_t seed_afterwards = scene->seed;
     struct crash_watch watch;
     struct shown shown = {0};
     char *wrong;
 
     place(scene, done, depth);
-    crash_watch_start(&watch, done, NULL, CAPTURES_ALL, scene->seed);
+    crash_watch_start(&watch, done, NULL, life_captures(scene), scene->seed);
     wrong = do_life(scene, done, &shown);
     crash_watch_stop(&watch, done);
     disk_model_set_base(done, "");
@@ -476,6 +487,7 @@ static char *cut_life(struct scene *scene, struct disk_model *done, unsigned dep
         disk_model_set_base(image, "");
         disk_model_free(image);
     }
+    scene->seed = seed_afterwards;
     crash_watch_free(&watch);
     return wrong;
 }
@@ -486,6 +498,7 @@ static char *cut_command(struct scene *scene, struct crash_watch *watch, unsigne
 {
     char *wrong = NULL;
 
+    crash_watch_shuffle(watch, &scene->seed);
     for (size_t i = 0; wrong == NULL && i < watch->count; i++) {
         for (unsigned j = 0; wrong == NULL && j < (depth == 0 ? CUTS : 1) && !is_enough(scene);
              j++) {

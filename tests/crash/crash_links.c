@@ -10,14 +10,18 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "engine/base/log.h"
+#include "engine/base/name_list.h"
 #include "engine/chunk_format.h"
+#include "engine/engine_repair.h"
 #include "engine/store.h"
+#include "tests/lib/crash_fixture.h"
 #include "tests/lib/disk_model.h"
 #include "tests/lib/test_directory.h"
 
@@ -218,12 +222,147 @@ static void a_name_in_tmp_that_leads_nowhere_is_passed_over(void **state)
     test_directory_remove(scratch);
 }
 
+/* ---- a name that is made again ---- */
+
+/* The table that the directory has; "": none. */
+static void find_table(struct disk_model *disk, const char *path, char to[CHUNK_NAME_SIZE])
+{
+    struct io_file *directory = open_directory(disk, path);
+    struct name_list names = {0};
+
+    to[0] = '\0';
+    assert_int_equal(io_list(disk_model_io(disk), directory, name_list_add, &names), 0);
+    for (size_t i = 0; i < names.count; i++)
+        if (strstr(names.names[i], ".tbl") != NULL)
+            snprintf(to, CHUNK_NAME_SIZE, "%s", names.names[i]);
+    name_list_free(&names);
+    io_close(disk_model_io(disk), directory);
+}
+
+static bool has_name(struct disk_model *disk, const char *path, const char *name)
+{
+    struct io_file *directory = open_directory(disk, path);
+    struct stat status;
+    int result = io_stat_at(disk_model_io(disk), directory, name, &status);
+
+    io_close(disk_model_io(disk), directory);
+    return result == 0;
+}
+
+static void say_nothing(void *context, const char *problem, bool repaired)
+{
+    (void)context, (void)problem, (void)repaired;
+}
+
+static void repair(struct disk_model *disk, const char *base)
+{
+    char *store = test_path(base, "store");
+
+    disk_model_set_base(disk, base);
+    assert_int_equal(engine_repair_chunks(disk_model_io(disk), store, true, say_nothing, NULL), 0);
+    disk_model_set_base(disk, "");
+    free(store);
+}
+
+/* What the live tree and the snapshot share has no name in the snapshot's directory any more; all of
+ * that is on the disk. */
+static uint64_t make_lacking(struct crash_place *place, char name[CHUNK_NAME_SIZE])
+{
+    char *chunks = test_path(place->base, "store/checkpoints/kept/chunks");
+    struct io *io = disk_model_io(place->disk);
+    struct io_file *directory;
+    struct engine *engine;
+    uint64_t id;
+
+    crash_place_make_store(place, 16384);
+    open_at(place->disk, place->base, &place->options, &engine);
+    put(engine, "a", "one");
+    assert_int_equal(
+        engine_checkpoint_create(engine, slice_of_string("kept"), slice_of("", 0), &id), 0);
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    assert_int_equal(engine_close(engine), 0);
+    find_table(place->disk, chunks, name);
+    directory = open_directory(place->disk, chunks);
+    assert_int_equal(io_unlink(io, directory, name), 0);
+    assert_int_equal(io_sync_filesystem(io, directory), 0);
+    io_close(io, directory);
+    disk_model_set_base(place->disk, "");
+    free(chunks);
+    return id;
+}
+
+/* The live tree deletes what it shares with the snapshot, which must still have it. */
+static void check_kept(struct disk_model *disk, const struct crash_place *place, uint64_t id,
+                       const char *name)
+{
+    char *chunks = test_path(place->other, "store/chunks");
+    struct buffer value = {0};
+    struct engine_view *view;
+    struct engine *engine;
+
+    open_at(disk, place->other, &place->options, &engine);
+    put(engine, "a", "two");
+    assert_int_equal(engine_compact(engine), 0);
+    assert_int_equal(engine_close(engine), 0);
+    assert_false(has_name(disk, chunks, name));
+    open_at(disk, place->other, &place->options, &engine);
+    assert_int_equal(engine_checkpoint_view(engine, id, &view), 0);
+    assert_int_equal(engine_view_get(view, slice_of_string("a"), &value, NULL), 1);
+    assert_int_equal(value.size, 3);
+    assert_memory_equal(value.data, "one", 3);
+    engine_view_release(view);
+    assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(disk, "");
+    buffer_free(&value);
+    free(chunks);
+}
+
+/* The count knows of it before it is in its place: who finds it there after a cut believes it. */
+static void a_chunk_that_is_linked_again_outlives_its_other_name(void **state)
+{
+    struct kills *kills = calloc(1, sizeof *kills);
+    char name[CHUNK_NAME_SIZE], *snapshot;
+    struct crash_place place;
+    size_t found = 0, lacking = 0;
+    uint64_t id;
+
+    (void)state;
+    crash_place_begin(&place);
+    snapshot = test_path(place.other, "store/checkpoints/kept/chunks");
+    id = make_lacking(&place, name);
+    disk_model_observe(place.disk, take_kill, kills);
+    repair(place.disk, place.base);
+    disk_model_observe(place.disk, NULL, NULL);
+    for (size_t i = 0; i < kills->count; i++) {
+        for (uint64_t seed = 0; seed < CUTS; seed++) {
+            struct disk_model *cut = disk_model_cut(kills->list[i].disk, seed);
+            bool is_there;
+
+            disk_model_set_base(cut, place.other);
+            is_there = has_name(cut, snapshot, name);
+            disk_model_set_base(cut, "");
+            if (!is_there)
+                repair(cut, place.other);
+            check_kept(cut, &place, id, name);
+            found += is_there;
+            lacking += !is_there;
+            disk_model_free(cut);
+        }
+        disk_model_free(kills->list[i].disk);
+    }
+    assert_true(found > 0 && lacking > 0);
+    free(kills);
+    free(snapshot);
+    crash_place_end(&place);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_that_half_a_rename_took_is_still_counted),
         cmocka_unit_test(names_in_a_deleted_checkpoint_can_still_be_removed),
         cmocka_unit_test(a_name_in_tmp_that_leads_nowhere_is_passed_over),
+        cmocka_unit_test(a_chunk_that_is_linked_again_outlives_its_other_name),
     };
 
     log_set_level(LOG_LEVEL_ERROR);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@
 #define JOBS_MAX        8
 #define STACK_BYTES     (1 << 20) /* the C library keeps up to 40 MiB of them */
 #define SHRINK_TRIES    6
-#define MUTATION_STATES 600
+#define MUTATION_STATES 600 /* of a seed */
 #define MUTATION_SEEDS  16
 #define DISCOVERY_SEEDS 12
 #define CONTROL_TIMES   3    /* a seed that fails without a sync must pass so often with it */
@@ -52,7 +53,9 @@ struct driver {
     unsigned operations; /* 0: as the seed says */
     uint64_t skipped_site;
     bool find_sites;
-    const char *only; /* of the places to try; NULL: all */
+    const char *only;     /* of the places to try; NULL: all */
+    double place_seconds; /* that each of them is tried; 0: as many seeds as there are */
+    uint64_t mutation_states;
     unsigned job_count;
     unsigned unsound;
 };
@@ -407,7 +410,7 @@ static const char *first_line(char *wrong)
 static bool is_sound(struct driver *driver, uint64_t seed)
 {
     for (unsigned i = 0; i < CONTROL_TIMES; i++) {
-        if (run_seed(driver, seed, MUTATION_STATES))
+        if (run_seed(driver, seed, driver->mutation_states))
             continue;
         printf("%s: seed %llu fails all the same: %s\n", driver->suite->name,
                (unsigned long long)seed, first_line(driver->report->wrong));
@@ -422,14 +425,15 @@ static bool is_sound(struct driver *driver, uint64_t seed)
 static bool is_noticed(struct driver *driver, uint64_t seed, uint64_t site)
 {
     char wrong[sizeof driver->report->wrong] = "";
+    double end = driver->place_seconds > 0 ? seconds() + driver->place_seconds : HUGE_VAL;
     bool noticed = false;
 
     driver->is_quiet = true;
-    for (unsigned i = 0; i < MUTATION_SEEDS && !noticed; i++) {
+    for (unsigned i = 0; i < MUTATION_SEEDS && !noticed && seconds() < end; i++) {
         uint64_t this_seed = seed_next(&seed) % 1000000000;
 
         driver->skipped_site = site;
-        noticed = !run_seed(driver, this_seed, MUTATION_STATES);
+        noticed = !run_seed(driver, this_seed, driver->mutation_states);
         driver->skipped_site = 0;
         memcpy(wrong, driver->report->wrong, sizeof wrong);
         noticed = noticed && is_sound(driver, this_seed);
@@ -463,7 +467,7 @@ static int run_mutations(struct driver *driver, uint64_t seed)
 
     driver->find_sites = true;
     for (unsigned i = 0; i < DISCOVERY_SEEDS; i++)
-        if (!run_seed(driver, seed_next(&discovery) % 1000000000, MUTATION_STATES))
+        if (!run_seed(driver, seed_next(&discovery) % 1000000000, driver->mutation_states))
             return 1;
     driver->find_sites = false;
     for (size_t i = 0; i < driver->report->site_count; i++) {
@@ -499,7 +503,7 @@ static int usage(const char *program)
 {
     fprintf(stderr,
             "usage: %s [--seed S] [--ops N] [--times N] [--states N] [--seconds N] [--jobs N] "
-            "[--mutate [--only TEXT|TEXT]] [--verbose]\n",
+            "[--mutate [--only TEXT|TEXT] [--seconds N] [--states N]] [--verbose]\n",
             program);
     return 2;
 }
@@ -520,7 +524,7 @@ int crash_driver_main(const struct crash_suite *suite, int count, char **argumen
     double seconds_max = environment != NULL ? strtod(environment, NULL) : 20;
     uint64_t seed = 0, states_max = 0;
     unsigned times = 1;
-    bool has_seed = false, mutate = false;
+    bool has_seed = false, has_seconds = false, mutate = false;
 
     for (int i = 1; i < count; i++) {
         const char *option = arguments[i];
@@ -555,11 +559,14 @@ int crash_driver_main(const struct crash_suite *suite, int count, char **argumen
             driver.only = value;
         } else if (strcmp(option, "--seconds") == 0) {
             seconds_max = strtod(value, NULL);
+            has_seconds = true;
         } else {
             return usage(arguments[0]);
         }
     }
     driver.report = report_new();
+    driver.mutation_states = states_max > 0 ? states_max : MUTATION_STATES;
+    driver.place_seconds = has_seconds ? seconds_max : 0;
     if (has_seed && !mutate)
         return run_times(&driver, seed, times);
     if (!has_seed)

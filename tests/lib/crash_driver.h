@@ -8,7 +8,8 @@
  *   crash_x --seed S [--ops N] one seed, as printed by a failure
  *   crash_x --mutate           each place that syncs is made to do nothing, one after the other:
  * the suite must notice. Prints what it noticed, and the survivors; fails when there are any that
- * are not expected. --only TEXT: only places whose description has it. Every seed runs in a child of its own, so that a broken invariant, a sanitizer's finding or a hang is a
+ * are not expected. --only TEXT: only places whose description has it; --seconds N: each for about so
+ * long; --states N: so many of a seed (600). Every seed runs in a child of its own, so that a broken invariant, a sanitizer's finding or a hang is a
  * failure like any other. A failure is shrunk by running fewer and fewer operations; what is
  * printed last is the command that shows it with the fewest. (Threads of the engine come to run in
  * another order each time, so a seed may have to be run more than once: --times N.)

@@ -74,6 +74,17 @@ void crash_watch_stop(struct crash_watch *watch, struct disk_model *disk)
     disk_model_observe(disk, NULL, NULL);
 }
 
+void crash_watch_shuffle(struct crash_watch *watch, uint64_t *seed)
+{
+    for (size_t i = watch->count; i > 1; i--) {
+        size_t other = (size_t)seed_below(seed, i);
+        struct crash_capture capture = watch->list[i - 1];
+
+        watch->list[i - 1] = watch->list[other];
+        watch->list[other] = capture;
+    }
+}
+
 void crash_watch_free(struct crash_watch *watch)
 {
     for (size_t i = 0; i < watch->count; i++)
@@ -475,25 +486,13 @@ static char *explore_capture(struct crash_explorer *explorer, struct crash_captu
     return wrong;
 }
 
-/* In any order, so that a bound on the states leaves no part of the run out. */
-static void shuffle(struct crash_watch *watch, uint64_t *seed)
-{
-    for (size_t i = watch->count; i > 1; i--) {
-        size_t other = (size_t)seed_below(seed, i);
-        struct crash_capture capture = watch->list[i - 1];
-
-        watch->list[i - 1] = watch->list[other];
-        watch->list[other] = capture;
-    }
-}
-
 char *crash_explore(struct crash_explorer *explorer, struct crash_watch *watch, unsigned cuts,
                     uint64_t states_max)
 {
     char *wrong = NULL;
 
     if (states_max > 0)
-        shuffle(watch, &explorer->seed);
+        crash_watch_shuffle(watch, &explorer->seed);
     for (size_t i = 0; wrong == NULL && i < watch->count; i++) {
         if (states_max > 0 && explorer->states >= states_max)
             break;

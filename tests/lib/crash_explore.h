@@ -45,6 +45,8 @@ void crash_watch_start(struct crash_watch *watch, struct disk_model *disk,
                        struct crash_history *history, size_t room, uint64_t seed);
 void crash_watch_set_history(struct crash_watch *watch, struct crash_history *history);
 void crash_watch_stop(struct crash_watch *watch, struct disk_model *disk);
+/* In any order, so that a bound on the states leaves no part of the run out. */
+void crash_watch_shuffle(struct crash_watch *watch, uint64_t *seed);
 void crash_watch_free(struct crash_watch *watch);
 
 struct crash_explorer {
