@@ -116,6 +116,17 @@ static void a_name_that_half_a_rename_took_is_still_counted(void **state)
     disk_model_free(disk);
 }
 
+/* As on a real disk: no name that has become a directory is taken for a file. */
+static void a_directory_is_not_opened_as_a_file(void **state)
+{
+    struct disk_model *disk = disk_model_new("/disk");
+
+    (void)state;
+    make_directory(disk, "/disk", "a");
+    assert_int_equal(open_name(disk, "/disk", "a"), -EISDIR);
+    disk_model_free(disk);
+}
+
 /* ---- the store ---- */
 
 /* A store whose chunk `name` a checkpoint has as well, which the chunk's count does not know. */
@@ -360,6 +371,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_that_half_a_rename_took_is_still_counted),
+        cmocka_unit_test(a_directory_is_not_opened_as_a_file),
         cmocka_unit_test(names_in_a_deleted_checkpoint_can_still_be_removed),
         cmocka_unit_test(a_name_in_tmp_that_leads_nowhere_is_passed_over),
         cmocka_unit_test(a_chunk_that_is_linked_again_outlives_its_other_name),

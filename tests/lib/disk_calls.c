@@ -170,7 +170,7 @@ static int check_open(const struct disk_model *disk, const struct disk_inode *in
         return -ESTALE;
     if ((flags & IO_OPEN_DIRECTORY) != 0 && !inode->is_directory)
         return -ENOTDIR;
-    if ((flags & IO_OPEN_WRITE) != 0 && inode->is_directory)
+    if ((flags & IO_OPEN_DIRECTORY) == 0 && inode->is_directory)
         return -EISDIR;
     if ((flags & IO_OPEN_WRITE) != 0 && disk->options.check_modes && (inode->mode & 0200) == 0)
         return -EACCES;
