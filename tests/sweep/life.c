@@ -5,6 +5,7 @@
 #include "tests/sweep/life.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,33 @@ static void set_options(const struct life *life, struct engine_options *engine,
     fs->snapdir_visible = false;
 }
 
+/* ---- no flush ends ---- */
+
+/* Threads of the engine look at its operations at any time: they are the backend's, but for one, from
+ * the beginning. */
+static struct io_ops operations;
+static int (*backend_chmod)(struct io *io, struct io_file *file, mode_t mode);
+static atomic_bool sealing_is_refused;
+
+static int chmod_unless_refused(struct io *io, struct io_file *file, mode_t mode)
+{
+    return atomic_load(&sealing_is_refused) ? -ENOSPC : backend_chmod(io, file, mode);
+}
+
+static void put_operations(struct io *io)
+{
+    operations = *io->ops;
+    backend_chmod = operations.chmod;
+    operations.chmod = chmod_unless_refused;
+    io->ops = &operations;
+    atomic_store(&sealing_is_refused, false);
+}
+
+void life_hold_flushes_up(void)
+{
+    atomic_store(&sealing_is_refused, true);
+}
+
 int life_open(struct life *life, const char *path)
 {
     struct engine_options engine_options;
@@ -56,6 +84,7 @@ int life_open(struct life *life, const char *path)
     error = io_open_backend(life->is_large ? IO_BACKEND_URING : IO_BACKEND_SYNC, &life->io);
     if (error < 0)
         return error;
+    put_operations(life->io);
     set_options(life, &engine_options, &fs_options);
     error = engine_open(&engine_options, &life->engine);
     if (error < 0) {

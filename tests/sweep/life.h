@@ -50,6 +50,9 @@ void life_begin(struct life *life, const char *path);
 void life_begin_large(struct life *life, const char *path);
 /* Open; an error leaves everything closed. */
 int life_open(struct life *life, const char *path);
+/* No chunk is sealed any more, so that no flush ends: what it would have done does not depend on when
+ * the power goes. Until the next opening. */
+void life_hold_flushes_up(void);
 /* Errors of closing are the caller's to judge. */
 int life_close(struct life *life);
 

@@ -4,7 +4,6 @@
  *
  * What fails is done again when nothing fails any more, and must then give what it always gives.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,25 +96,6 @@ static int write_bit(struct life *life)
     return error == 0 ? steps_write_to(life, "bit", 5000, 0, 600) : error;
 }
 
-/* No chunk is sealed any more, so that no flush ends: what it would have done does not depend on when
- * the power goes. */
-static int refuse_sealing(struct io *io, struct io_file *file, mode_t mode)
-{
-    (void)io;
-    (void)file;
-    (void)mode;
-    return -ENOSPC;
-}
-
-static void hold_flushes_up(struct life *life)
-{
-    static struct io_ops unsealing;
-
-    unsealing = *life->io->ops;
-    unsealing.chmod = refuse_sealing;
-    life->io->ops = &unsealing;
-}
-
 /* Something is in tables, something only in the log, a file without a name is still held, and a
  * snapshot has no directory yet; then the power goes. */
 static void prepare_crashed(const char *directory)
@@ -133,7 +113,7 @@ static void prepare_crashed(const char *directory)
                   "no unlink");
     (void)life_take(&life, &more);
     step_sync(&life);
-    hold_flushes_up(&life);
+    life_hold_flushes_up();
     sweep_require(
         snapshot_create(fs_snapshots(life.fs), slice_of_string("late"), NULL, 0, &snapshot) == 0,
         "no snapshot");
