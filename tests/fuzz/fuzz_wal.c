@@ -2,7 +2,8 @@
 /*
  * fuzz_wal.c - log segments: replay, batches, marks
  *
- * Options, bit 1: the input is two segments, halved. With FUZZ_SEAL an input is groups only: the
+ * Options, bit 1: the input is two segments, halved; bit 2: the store was closed with nothing in its
+ * log. With FUZZ_SEAL an input is groups only: the
  * header of the segment is made, and every group gets its place and its checksums.
  */
 #include "tests/fuzz/fuzz.h"
@@ -16,7 +17,7 @@
 #include "engine/memtable.h"
 #include "engine/wal_format.h"
 
-enum { TWO_SEGMENTS = 1 << 1 };
+enum { TWO_SEGMENTS = 1 << 1, STORE_CLOSED = 1 << 2 };
 
 /* That of the golden images, which the corpus begins with. */
 static const uint8_t uuid[STORE_UUID_SIZE] = {0x10, 0x21, 0x32, 0x43, 0x54, 0x65, 0x46, 0x87,
@@ -151,8 +152,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((data[0] & TWO_SEGMENTS) != 0)
         put_segment(memory, slice_of(data + 1 + first, size - 1 - first), 2,
                     (data[0] & FUZZ_SEAL) != 0);
-    error = wal_replay(memory_io_get(memory), memory_io_directory(memory), uuid, 1, false,
-                       &callbacks, &result);
+    error = wal_replay(memory_io_get(memory), memory_io_directory(memory), uuid, 1,
+                       (data[0] & STORE_CLOSED) != 0, &callbacks, &result);
     fuzz_require(error <= 0);
     if (error == 0)
         fuzz_require(result.highest_segment == ((data[0] & TWO_SEGMENTS) != 0 ? 2 : 1));
