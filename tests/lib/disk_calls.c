@@ -14,7 +14,7 @@
 #include "tests/lib/disk_model_internal.h"
 
 #define COLLECT_AFTER_REMOVALS 64
-#define BLOCK_COUNT_UNLIMITED  ((uint64_t)1 << 24)
+#define BLOCK_COUNT            ((uint64_t)1 << 24)
 
 _Thread_local const void *disk_call_site;
 
@@ -36,36 +36,7 @@ const char *disk_call_name(enum disk_call call)
 
 /* ---- entering a call ---- */
 
-/* Does the plan strike this call? Waits while it says so. 0, or the error to return; *size (may be
- * NULL) is lowered where a transfer is to be short. */
-static int strike(struct disk_model *disk, enum disk_call call, const char *label, size_t *size)
-{
-    struct disk_fault *fault = &disk->fault;
-
-    if (!disk->has_fault || (fault->calls & call) == 0)
-        return 0;
-    disk->fault_seen++;
-    if (disk->fault_seen != fault->nth && !(fault->for_ever && disk->fault_seen > fault->nth))
-        return 0;
-    if (disk->struck++ == 0)
-        snprintf(disk->struck_label, sizeof disk->struck_label, "%s %s", disk_call_name(call),
-                 label);
-    if (fault->stall) {
-        disk->stalled++;
-        pthread_cond_broadcast(&disk->changed);
-        while (disk->has_fault && fault->stall)
-            pthread_cond_wait(&disk->changed, &disk->lock);
-        disk->stalled--;
-        return disk->has_fault ? fault->error : 0;
-    }
-    if (fault->error != 0)
-        return fault->error;
-    if (size != NULL && fault->size_max > 0 && *size > fault->size_max)
-        *size = fault->size_max;
-    return 0;
-}
-
-int disk_enter(struct disk_model *disk, enum disk_call call, const char *label, size_t *size)
+void disk_enter(struct disk_model *disk, enum disk_call call, const char *label)
 {
     pthread_mutex_lock(&disk->lock);
     disk->counts[__builtin_ctz(call)]++;
@@ -73,7 +44,6 @@ int disk_enter(struct disk_model *disk, enum disk_call call, const char *label, 
         fprintf(stderr, "%s: %s %s\n", disk->base, disk_call_name(call), label);
     if ((call & DISK_CHANGING) != 0 && disk->observer != NULL)
         disk->observer(disk->observer_context, disk, call, label);
-    return strike(disk, call, label, size);
 }
 
 int disk_leave(struct disk_model *disk, int result)
@@ -177,12 +147,6 @@ static int check_open(const struct disk_model *disk, const struct disk_inode *in
     return 0;
 }
 
-static bool has_room(struct disk_model *disk, uint64_t pages)
-{
-    return disk->options.size_bytes == 0 ||
-           disk_used_bytes(disk) + pages * DISK_PAGE_SIZE <= disk->options.size_bytes;
-}
-
 static int create(struct disk_model *disk, size_t directory, const char *name, mode_t mode,
                   bool is_directory, size_t *ret_index)
 {
@@ -195,8 +159,6 @@ static int create(struct disk_model *disk, size_t directory, const char *name, m
         return -ENOENT;
     if (disk_names_find(&parent->names, name) != DISK_NOTHING)
         return -EEXIST;
-    if (!has_room(disk, 1))
-        return -ENOSPC;
     make_label(label, parent, name);
     (void)disk_inode_new(disk, is_directory, mode, label, ret_index);
     disk_directory_set(disk, parent, name, *ret_index, 0, disk->next_number);
@@ -227,11 +189,10 @@ static int disk_open(struct io *io, struct io_file *directory, const char *name,
     struct disk_model *disk = disk_of(io);
     struct io_file *file;
     size_t index = DISK_NOTHING;
-    int error =
-        disk_enter(disk, (flags & IO_OPEN_CREATE) != 0 ? DISK_CREATE : DISK_OPEN, name, NULL);
+    int error;
 
-    if (error == 0)
-        error = find_or_create(disk, directory, name, flags, mode, &index);
+    disk_enter(disk, (flags & IO_OPEN_CREATE) != 0 ? DISK_CREATE : DISK_OPEN, name);
+    error = find_or_create(disk, directory, name, flags, mode, &index);
     if (error != 0)
         return disk_leave(disk, error);
     file = disk_must(calloc(1, sizeof *file));
@@ -277,24 +238,14 @@ static int64_t disk_read(struct io *io, struct io_file *file, void *data, size_t
 {
     struct disk_model *disk = disk_of(io);
     int error = check_transfer(file, data, size, offset, false);
-    int64_t count = 0;
+    int64_t count;
 
     if (error != 0)
         return error;
-    error = disk_enter(disk, DISK_READ, file->inode->label, &size);
-    if (error == 0)
-        count = (int64_t)disk_content_read(&file->inode->content, data, size, offset);
+    disk_enter(disk, DISK_READ, file->inode->label);
+    count = (int64_t)disk_content_read(&file->inode->content, data, size, offset);
     pthread_mutex_unlock(&disk->lock);
-    return error != 0 ? error : count;
-}
-
-static uint64_t missing_pages(const struct disk_content *content, size_t size, uint64_t offset)
-{
-    uint64_t missing = 0;
-
-    for (uint64_t at = offset / DISK_PAGE_SIZE; at * DISK_PAGE_SIZE < offset + size; at++)
-        missing += at >= content->page_room || content->pages[at] == NULL;
-    return missing;
+    return count;
 }
 
 static int64_t disk_write(struct io *io, struct io_file *file, const void *data, size_t size,
@@ -305,14 +256,10 @@ static int64_t disk_write(struct io *io, struct io_file *file, const void *data,
 
     if (error != 0)
         return error;
-    error = disk_enter(disk, DISK_WRITE, file->inode->label, &size);
-    if (error == 0 && disk->options.size_bytes > 0 &&
-        !has_room(disk, missing_pages(&file->inode->content, size, offset)))
-        error = -ENOSPC;
-    if (error == 0)
-        disk_inode_change(disk, file->inode, DISK_CHANGE_WRITE, data, size, offset);
+    disk_enter(disk, DISK_WRITE, file->inode->label);
+    disk_inode_change(disk, file->inode, DISK_CHANGE_WRITE, data, size, offset);
     pthread_mutex_unlock(&disk->lock);
-    return error != 0 ? error : (int64_t)size;
+    return (int64_t)size;
 }
 
 static void disk_read_batch(struct io *io, struct io_read *reads, size_t count)
@@ -363,30 +310,24 @@ static bool is_skipped(struct disk_model *disk, enum disk_call call, bool data_o
 static int disk_sync(struct io *io, struct io_file *file, bool data_only)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_SYNC, file->inode->label, NULL);
 
-    if (error == -EIO)
-        disk_inode_drop_changes(file->inode);
-    if (error == 0 && !is_skipped(disk, DISK_SYNC, data_only, file->inode->label))
+    disk_enter(disk, DISK_SYNC, file->inode->label);
+    if (!is_skipped(disk, DISK_SYNC, data_only, file->inode->label))
         disk_inode_make_durable(disk, file->inode, data_only);
-    return disk_leave(disk, error);
+    return disk_leave(disk, 0);
 }
 
 static int disk_sync_filesystem(struct io *io, struct io_file *file)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_SYNC_FILESYSTEM, file->inode->label, NULL);
-    bool is_done = error == 0 && !is_skipped(disk, DISK_SYNC_FILESYSTEM, false, file->inode->label);
+    bool is_done;
 
-    for (size_t i = 0; i < disk->inode_count; i++) {
-        if (disk->inodes[i] == NULL)
-            continue;
-        if (error == -EIO)
-            disk_inode_drop_changes(disk->inodes[i]);
-        else if (is_done)
+    disk_enter(disk, DISK_SYNC_FILESYSTEM, file->inode->label);
+    is_done = !is_skipped(disk, DISK_SYNC_FILESYSTEM, false, file->inode->label);
+    for (size_t i = 0; is_done && i < disk->inode_count; i++)
+        if (disk->inodes[i] != NULL)
             disk_inode_make_durable(disk, disk->inodes[i], false);
-    }
-    return disk_leave(disk, error);
+    return disk_leave(disk, 0);
 }
 
 /* ---- attributes ---- */
@@ -394,10 +335,9 @@ static int disk_sync_filesystem(struct io *io, struct io_file *file)
 static int disk_truncate(struct io *io, struct io_file *file, uint64_t size)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_TRUNCATE, file->inode->label, NULL);
+    int error = (file->flags & IO_OPEN_WRITE) == 0 ? -EINVAL : 0;
 
-    if (error == 0 && (file->flags & IO_OPEN_WRITE) == 0)
-        error = -EINVAL;
+    disk_enter(disk, DISK_TRUNCATE, file->inode->label);
     if (error == 0)
         disk_inode_change(disk, file->inode, DISK_CHANGE_RESIZE, NULL, 0, size);
     return disk_leave(disk, error);
@@ -421,22 +361,21 @@ static void fill_stat(const struct disk_model *disk, size_t index, struct stat *
 static int disk_stat(struct io *io, struct io_file *file, struct stat *ret_stat)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_STAT, file->inode->label, NULL);
 
-    if (error == 0)
-        fill_stat(disk, file->index, ret_stat);
-    return disk_leave(disk, error);
+    disk_enter(disk, DISK_STAT, file->inode->label);
+    fill_stat(disk, file->index, ret_stat);
+    return disk_leave(disk, 0);
 }
 
 static int disk_stat_at(struct io *io, struct io_file *directory, const char *name,
                         struct stat *ret_stat)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_STAT, name, NULL);
-    size_t index = 0;
+    int error = 0;
+    size_t index;
 
-    if (error == 0)
-        index = walk(disk, directory->index, name, &error);
+    disk_enter(disk, DISK_STAT, name);
+    index = walk(disk, directory->index, name, &error);
     if (error == 0 && disk->inodes[index]->is_destroyed)
         error = -ESTALE;
     if (error == 0)
@@ -447,11 +386,10 @@ static int disk_stat_at(struct io *io, struct io_file *directory, const char *na
 static int disk_chmod(struct io *io, struct io_file *file, mode_t mode)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_CHMOD, file->inode->label, NULL);
 
-    if (error == 0)
-        file->inode->mode = mode & 07777;
-    return disk_leave(disk, error);
+    disk_enter(disk, DISK_CHMOD, file->inode->label);
+    file->inode->mode = mode & 07777;
+    return disk_leave(disk, 0);
 }
 
 /* ---- changes of names ---- */
@@ -460,11 +398,9 @@ static int disk_mkdir(struct io *io, struct io_file *directory, const char *name
 {
     struct disk_model *disk = disk_of(io);
     size_t index;
-    int error = disk_enter(disk, DISK_MKDIR, name, NULL);
 
-    if (error == 0)
-        error = create(disk, directory->index, name, mode, true, &index);
-    return disk_leave(disk, error);
+    disk_enter(disk, DISK_MKDIR, name);
+    return disk_leave(disk, create(disk, directory->index, name, mode, true, &index));
 }
 
 static bool has_other_names(const struct disk_model *disk, size_t index)
@@ -514,11 +450,11 @@ static int disk_unlink(struct io *io, struct io_file *directory, const char *nam
                        bool is_directory)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_UNLINK, name, NULL);
-    size_t index = 0;
+    int error = 0;
+    size_t index;
 
-    if (error == 0)
-        index = walk(disk, directory->index, name, &error);
+    disk_enter(disk, DISK_UNLINK, name);
+    index = walk(disk, directory->index, name, &error);
     if (error == 0)
         error = check_unlink(disk->inodes[index], is_directory);
     if (error == 0) {
@@ -548,12 +484,13 @@ static int disk_rename(struct io *io, struct io_file *from_directory, const char
                        struct io_file *to_directory, const char *to)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_RENAME, to, NULL);
-    size_t source = 0, target;
-    uint64_t group = disk->next_number;
+    size_t source, target;
+    uint64_t group;
+    int error = 0;
 
-    if (error == 0)
-        source = walk(disk, from_directory->index, from, &error);
+    disk_enter(disk, DISK_RENAME, to);
+    group = disk->next_number;
+    source = walk(disk, from_directory->index, from, &error);
     if (error != 0)
         return disk_leave(disk, error);
     target = disk_names_find(&to_directory->inode->names, to);
@@ -590,11 +527,11 @@ static int disk_link(struct io *io, struct io_file *from_directory, const char *
                      struct io_file *to_directory, const char *to)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_LINK, to, NULL);
-    size_t source = 0;
+    int error = 0;
+    size_t source;
 
-    if (error == 0)
-        source = walk(disk, from_directory->index, from, &error);
+    disk_enter(disk, DISK_LINK, to);
+    source = walk(disk, from_directory->index, from, &error);
     if (error == 0)
         error = check_link(disk, source, to_directory->inode, to);
     if (error == 0) {
@@ -609,11 +546,10 @@ static int disk_list(struct io *io, struct io_file *directory, io_list_callback 
                      void *context)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_LIST, directory->inode->label, NULL);
+    int error = directory->inode->is_directory ? 0 : -ENOTDIR;
     struct disk_names names = {0};
 
-    if (error == 0 && !directory->inode->is_directory)
-        error = -ENOTDIR;
+    disk_enter(disk, DISK_LIST, directory->inode->label);
     if (error == 0)
         disk_names_copy(&directory->inode->names, &names);
     pthread_mutex_unlock(&disk->lock);
@@ -628,9 +564,10 @@ static int disk_list(struct io *io, struct io_file *directory, io_list_callback 
 static int disk_lock(struct io *io, struct io_file *file)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_LOCK, file->inode->label, NULL);
+    int error = 0;
 
-    if (error == 0 && file->inode->is_locked && !file->is_locker)
+    disk_enter(disk, DISK_LOCK, file->inode->label);
+    if (file->inode->is_locked && !file->is_locker)
         error = ERROR_LOCKED;
     if (error == 0)
         file->inode->is_locked = file->is_locker = true;
@@ -648,21 +585,17 @@ static int disk_clone(struct io *io, struct io_file *from, struct io_file *to)
 static int disk_space(struct io *io, struct io_file *file, struct statvfs *ret_space)
 {
     struct disk_model *disk = disk_of(io);
-    int error = disk_enter(disk, DISK_SPACE, file->inode->label, NULL);
-    uint64_t used = disk_used_bytes(disk) / DISK_PAGE_SIZE;
-    uint64_t total = disk->options.size_bytes > 0 ? disk->options.size_bytes / DISK_PAGE_SIZE
-                                                  : BLOCK_COUNT_UNLIMITED;
 
-    if (error == 0)
-        *ret_space = (struct statvfs){
-            .f_bsize = DISK_PAGE_SIZE,
-            .f_frsize = DISK_PAGE_SIZE,
-            .f_blocks = total,
-            .f_bfree = total > used ? total - used : 0,
-            .f_bavail = total > used ? total - used : 0,
-            .f_namemax = 255,
-        };
-    return disk_leave(disk, error);
+    disk_enter(disk, DISK_SPACE, file->inode->label);
+    *ret_space = (struct statvfs){
+        .f_bsize = DISK_PAGE_SIZE,
+        .f_frsize = DISK_PAGE_SIZE,
+        .f_blocks = BLOCK_COUNT,
+        .f_bfree = BLOCK_COUNT,
+        .f_bavail = BLOCK_COUNT,
+        .f_namemax = 255,
+    };
+    return disk_leave(disk, 0);
 }
 
 static void disk_destroy(struct io *io)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk_model.c - disks as such: the list of them, watching, faults, LMDB's commits
+ * disk_model.c - disks as such: the list of them, watching, LMDB's commits
  */
 #include "tests/lib/disk_model.h"
 
@@ -19,7 +19,6 @@ void disk_model_enlist(struct disk_model *disk)
 {
     disk->io = (struct io){.ops = &disk_ops};
     pthread_mutex_init(&disk->lock, NULL);
-    pthread_cond_init(&disk->changed, NULL);
     pthread_mutex_lock(&list_lock);
     disk->next = list;
     list = disk;
@@ -78,7 +77,6 @@ void disk_model_free(struct disk_model *disk)
         }
         disk_inode_free(disk->inodes[i]);
     }
-    pthread_cond_destroy(&disk->changed);
     pthread_mutex_destroy(&disk->lock);
     free(disk->inodes);
     free(disk->base);
@@ -110,7 +108,7 @@ void disk_model_set_options(struct disk_model *disk, const struct disk_model_opt
     pthread_mutex_unlock(&disk->lock);
 }
 
-/* ---- watching and faults ---- */
+/* ---- watching ---- */
 
 void disk_model_observe(struct disk_model *disk, disk_model_observer *observer, void *context)
 {
@@ -148,43 +146,6 @@ const char *disk_model_pending_rename(struct disk_model *disk)
     return found;
 }
 
-void disk_model_fault(struct disk_model *disk, const struct disk_fault *fault)
-{
-    pthread_mutex_lock(&disk->lock);
-    disk->has_fault = fault != NULL;
-    if (fault != NULL)
-        disk->fault = *fault;
-    disk->fault_seen = disk->struck = 0;
-    disk->struck_label[0] = '\0';
-    pthread_cond_broadcast(&disk->changed);
-    pthread_mutex_unlock(&disk->lock);
-}
-
-uint64_t disk_model_struck(struct disk_model *disk)
-{
-    uint64_t struck;
-
-    pthread_mutex_lock(&disk->lock);
-    struck = disk->struck;
-    pthread_mutex_unlock(&disk->lock);
-    return struck;
-}
-
-void disk_model_struck_label(struct disk_model *disk, char to[160])
-{
-    pthread_mutex_lock(&disk->lock);
-    memcpy(to, disk->struck_label, 160);
-    pthread_mutex_unlock(&disk->lock);
-}
-
-void disk_model_wait_stalled(struct disk_model *disk)
-{
-    pthread_mutex_lock(&disk->lock);
-    while (disk->stalled == 0)
-        pthread_cond_wait(&disk->changed, &disk->lock);
-    pthread_mutex_unlock(&disk->lock);
-}
-
 void disk_model_skip_syncs(struct disk_model *disk, uint64_t site)
 {
     pthread_mutex_lock(&disk->lock);
@@ -203,11 +164,9 @@ void disk_model_observe_sites(struct disk_model *disk, disk_model_site_observer 
 
 /* ---- LMDB's commits ---- */
 
-int disk_model_commit_begin(struct disk_model *disk)
+void disk_model_commit_begin(struct disk_model *disk)
 {
-    int error = disk_enter(disk, DISK_COMMIT, "manifest", NULL);
-
-    return error != 0 ? disk_leave(disk, error) : 0;
+    disk_enter(disk, DISK_COMMIT, "manifest");
 }
 
 void disk_model_commit_end(struct disk_model *disk, struct io_file *file, const void *data,

@@ -19,8 +19,7 @@
  * file in place of a directory. So do names that were removed, when the disk has kept them. What
  * is there is in order: directories have one name, link counts are right.
  * Otherwise a link count that is too low on the disk destroys the file when it reaches zero, whatever other
- * names it has (R66). After a failed sync what it should have covered stays in the cache and never
- * reaches the disk, and later syncs succeed.
+ * names it has (R66).
  *
  * LMDB's file is not written through the backend. It is a file of the disk all the same, with a
  * name like others, which can be moved and lost; for LMDB to work on, its content is put at the real
@@ -59,13 +58,9 @@ enum disk_call {
     DISK_SPACE = 1 << 15,
     DISK_COMMIT = 1 << 16,
 
-    DISK_ANY = (1 << 17) - 1,
     /* What may change the state of the disk, or what of it survives. */
     DISK_CHANGING = DISK_CREATE | DISK_WRITE | DISK_SYNC | DISK_SYNC_FILESYSTEM | DISK_TRUNCATE |
                     DISK_CHMOD | DISK_MKDIR | DISK_UNLINK | DISK_RENAME | DISK_LINK | DISK_COMMIT,
-    DISK_SYNCS = DISK_SYNC | DISK_SYNC_FILESYSTEM,
-    /* What needs space. */
-    DISK_SPACE_TAKING = DISK_CREATE | DISK_WRITE | DISK_MKDIR | DISK_LINK | DISK_RENAME,
 };
 
 const char *disk_call_name(enum disk_call call);
@@ -79,10 +74,9 @@ struct io *disk_model_io(struct disk_model *disk);
 const char *disk_model_base(const struct disk_model *disk);
 
 struct disk_model_options {
-    bool is_checked;     /* no journal, and a check before the disk is used again: see above */
-    bool check_modes;    /* -EACCES for writing a file whose mode forbids it: nobody is root */
-    unsigned links_max;  /* of a file; 0: no limit. -EMLINK beyond */
-    uint64_t size_bytes; /* of the disk; 0: no limit. -ENOSPC beyond */
+    bool is_checked;    /* no journal, and a check before the disk is used again: see above */
+    bool check_modes;   /* -EACCES for writing a file whose mode forbids it: nobody is root */
+    unsigned links_max; /* of a file; 0: no limit. -EMLINK beyond */
 };
 void disk_model_set_options(struct disk_model *disk, const struct disk_model_options *options);
 
@@ -119,25 +113,6 @@ uint64_t disk_model_count(struct disk_model *disk, unsigned calls);
  * until the disk changes. */
 const char *disk_model_pending_rename(struct disk_model *disk);
 
-/* ---- faults ---- */
-
-struct disk_fault {
-    unsigned calls; /* kinds that count and fail */
-    uint64_t nth;   /* 1: the next one */
-    int error;      /* returned; 0: see below */
-    bool for_ever;
-    size_t size_max; /* error 0: a transfer moves at most so much, */
-    bool stall;      /* or the call waits until the plan is changed */
-};
-/* One plan at a time; NULL: none. Lets go who is stalled. */
-void disk_model_fault(struct disk_model *disk, const struct disk_fault *fault);
-/* How often the plan has struck. */
-uint64_t disk_model_struck(struct disk_model *disk);
-/* What it struck first: valid until the plan is changed. "" when nothing. */
-void disk_model_struck_label(struct disk_model *disk, char to[160]);
-/* Return when a call is stalled. */
-void disk_model_wait_stalled(struct disk_model *disk);
-
 /* Syncs from this place in the program do nothing and report success. `site` is what a site
  * function below said; 0: none. */
 void disk_model_skip_syncs(struct disk_model *disk, uint64_t site);
@@ -148,9 +123,9 @@ void disk_model_observe_sites(struct disk_model *disk, disk_model_site_observer 
 
 /* ---- LMDB's commits (called by disk_seam.c) ---- */
 
-/* Begin a commit: 0 or the error it must fail with. After 0 the disk is locked; the end unlocks it
- * and, with `data` not NULL, makes that the durable content of the file. */
-int disk_model_commit_begin(struct disk_model *disk);
+/* Around a commit, during which the disk is locked. With `data` not NULL the end makes that the
+ * durable content of the file. */
+void disk_model_commit_begin(struct disk_model *disk);
 void disk_model_commit_end(struct disk_model *disk, struct io_file *file, const void *data,
                            size_t size);
 /* The disk whose base `path` lies in; the disk stays until disk_model_free(). NULL: none. */

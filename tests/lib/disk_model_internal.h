@@ -81,7 +81,6 @@ struct disk_inode {
 struct disk_model {
     struct io io;
     pthread_mutex_t lock;
-    pthread_cond_t changed;
     char *base;
     struct disk_model_options options;
     struct disk_inode **inodes; /* [0] is the root */
@@ -95,12 +94,6 @@ struct disk_model {
     disk_model_site_observer *site_observer;
     void *site_context;
     uint64_t skipped_site;
-
-    struct disk_fault fault;
-    bool has_fault;
-    uint64_t fault_seen, struck;
-    char struck_label[160];
-    unsigned stalled;
 
     struct disk_model *next; /* the list of all */
 };
@@ -141,7 +134,6 @@ void disk_inode_set_durable(struct disk_inode *inode, const void *data, size_t s
 void disk_inode_make_durable(struct disk_model *disk, struct disk_inode *inode, bool data_only);
 /* Free inodes that nothing leads to. */
 void disk_collect(struct disk_model *disk);
-uint64_t disk_used_bytes(const struct disk_model *disk);
 
 /* ---- disk_calls.c ---- */
 
@@ -149,9 +141,8 @@ extern const struct io_ops disk_ops;
 /* Print every changing call: set from the environment (VARVE_DISK_TRACE). */
 extern bool disk_trace;
 
-/* Begin a call. Afterwards the disk is locked, also when an error is returned; *size (may be NULL)
- * is lowered where a transfer is to be short. disk_leave() unlocks. */
-int disk_enter(struct disk_model *disk, enum disk_call call, const char *label, size_t *size);
+/* Begin a call: the disk is locked until disk_leave(), which gives `result` back. */
+void disk_enter(struct disk_model *disk, enum disk_call call, const char *label);
 int disk_leave(struct disk_model *disk, int result);
 
 /* ---- disk_model.c ---- */

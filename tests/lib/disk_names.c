@@ -236,16 +236,3 @@ void disk_collect(struct disk_model *disk)
     free(reached);
     disk->removals = 0;
 }
-
-uint64_t disk_used_bytes(const struct disk_model *disk)
-{
-    uint64_t pages = 0;
-
-    for (size_t i = 0; i < disk->inode_count; i++) {
-        const struct disk_inode *inode = disk->inodes[i];
-
-        if (inode != NULL && (inode->links > 0 || inode->handles > 0))
-            pages += inode->content.page_count + 1;
-    }
-    return pages * DISK_PAGE_SIZE;
-}

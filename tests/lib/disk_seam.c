@@ -202,12 +202,9 @@ static int commit(struct disk_model *disk, MDB_txn *transaction, const char *pat
     char real[4200];
     void *data = NULL;
     size_t size = 0;
-    int result = disk_model_commit_begin(disk);
+    int result;
 
-    if (result != 0) {
-        mdb_txn_abort(transaction);
-        return -result;
-    }
+    disk_model_commit_begin(disk);
     result = __real_mdb_txn_commit(transaction);
     if (result == MDB_SUCCESS) {
         join(real, path, FILE_NAME);
