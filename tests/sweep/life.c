@@ -74,7 +74,17 @@ void life_hold_flushes_up(void)
     atomic_store(&sealing_is_refused, true);
 }
 
+void life_let_flushes_go(void)
+{
+    atomic_store(&sealing_is_refused, false);
+}
+
 int life_open(struct life *life, const char *path)
+{
+    return life_open_on(life, path, NULL);
+}
+
+int life_open_on(struct life *life, const char *path, void (*change)(struct io *io))
 {
     struct engine_options engine_options;
     struct fs_options fs_options;
@@ -85,6 +95,8 @@ int life_open(struct life *life, const char *path)
     if (error < 0)
         return error;
     put_operations(life->io);
+    if (change != NULL)
+        change(life->io);
     set_options(life, &engine_options, &fs_options);
     error = engine_open(&engine_options, &life->engine);
     if (error < 0) {

@@ -512,6 +512,11 @@ def space(mount):
     assert error is not None or got[0].f_blocks > 0
 
 
+def ask_in_a_row(mount):
+    """Nobody else asks for anything: who watches the threads that read requests wakes up for that."""
+    yield lambda: [os.statvfs(mount.root) for _ in range(4000)]
+
+
 def poll(mount):
     path = mount.path("poll")
     put(path)
@@ -676,6 +681,20 @@ def verb_damaged_files(mount):
     assert all("Too many open files" in line for lines in got for line in lines), got
 
 
+def verb_names_of_damaged_files(mount):
+    """Of a store that has such."""
+    chunks = [int(chunk["name"][:16], 16) for chunk in control(mount.root, verb="chunks")["chunks"]]
+
+    def damaged():
+        return [finding["finding"] for finding in control(mount.root, verb="damaged_files", chunks=chunks)["findings"]]
+
+    before, got = damaged(), []
+    assert any(line.endswith(": damaged") for line in before), "the damage is not found: %s" % before
+    error = yield lambda: got.extend(damaged())
+    assert error is not None or got == before, "names are missing: %s" % got
+    assert damaged() == before
+
+
 def name_of_bytes(mount):
     """Which JSON has no string for."""
     path = ("%s/%s" % (mount.snapshots, mount.snapshot("bytes"))).encode() + b"\xff"
@@ -745,7 +764,7 @@ STEPS = [
     remove_directory, rename, exchange, unlinked_and_open, look_up_nothing, write, write_much, append,
     read, mapping, truncate, allocate, seek, copy, synchronise, synchronise_directory,
     many_open, several_at_once, change_mode, change_owner, change_times, group_of_another_user,
-    extended_attributes, set_attribute, remove_attribute, inode_flags, extended_flags, space, poll,
+    extended_attributes, set_attribute, remove_attribute, inode_flags, extended_flags, space, ask_in_a_row, poll,
     list_many, look_at_the_past, snapshot_of_a_mapping, make_snapshot, remove_snapshot,
     rename_snapshot, name_of_bytes, verb_damaged_files, verb_snapshot_create, verb_snapshot_looks, verb_holds, verb_delete, verb_rename,
     verb_prune, verb_long_request, verb_unknown, verb("stats"), verb("sync"), verb("flush"),

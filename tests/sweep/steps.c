@@ -5,6 +5,7 @@
 #include "tests/sweep/steps.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -204,6 +205,36 @@ int steps_roll_back(struct life *life, const char *name)
     life_note(life);
     life_note_durable(life); /* at once */
     return 0;
+}
+
+void steps_remove(struct life *life, const char *directory, const char *name)
+{
+    uint64_t node = FS_ROOT;
+    int error = directory[0] == '\0' ? 0 : life_find(life, directory, &node);
+
+    if (error == 0)
+        error = fs_unlink(life->fs, node, name, &life_root);
+    sweep_require(error == 0 || error == -ENOENT, "no unlink of %s", name);
+    life_let_go(life);
+}
+
+void steps_remove_all(struct life *life)
+{
+    char name[32];
+
+    for (unsigned i = 0; i < 60; i++) {
+        snprintf(name, sizeof name, "%s-%u", i % 2 == 0 ? "small" : "other", i / 2);
+        steps_remove(life, "old", name);
+    }
+    steps_remove(life, "old", "large");
+    steps_remove(life, "old", "symlink");
+    steps_remove(life, "", "large");
+    steps_remove(life, "", "sparse");
+    steps_remove(life, "", "last");
+    sweep_require(steps_make(life, FS_ROOT, "back", S_IFREG | 0644) == 0, "no file");
+    sweep_require(engine_compact(life->engine) == 0 && fs_sync(life->fs) == 0, "no compaction");
+    life_note(life);
+    life_note_durable(life);
 }
 
 /* ---- a whole run ---- */

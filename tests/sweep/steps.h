@@ -36,6 +36,11 @@ int steps_delete_snapshot(struct life *life, const char *name);
 int steps_compare(struct life *life, const char *name, const struct fs_diff_options *options);
 int steps_roll_back(struct life *life, const char *name);
 
+/* A file, below a directory of the root or ("") in it; and all of what life_populate() made, so that
+ * none of its chunks is alive: there is one file, "back". */
+void steps_remove(struct life *life, const char *directory, const char *name);
+void steps_remove_all(struct life *life);
+
 /* The end of a life: what fails no more works again, then it is closed, or the power goes, and what
  * is opened again is checked. */
 void steps_finish(struct life *life, bool cut);

@@ -38,7 +38,8 @@
 static const struct sweep_scenario *const scenarios[] = {
     &sweep_fs,      &sweep_start,  &sweep_make,   &sweep_look,    &sweep_clone,   &sweep_repair,
     &sweep_rebuild, &sweep_remake, &sweep_replay, &sweep_pieces,  &sweep_refused, &sweep_back,
-    &sweep_move,    &sweep_large,  &sweep_many,   &sweep_damaged, &sweep_changes,
+    &sweep_move,    &sweep_large,  &sweep_many,   &sweep_damaged, &sweep_changes, &sweep_readonly,
+    &sweep_counts,  &sweep_sealed, &sweep_regain, &sweep_pending, &sweep_around,
 };
 #define SCENARIOS (sizeof scenarios / sizeof *scenarios)
 

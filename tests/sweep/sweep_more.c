@@ -67,37 +67,6 @@ static void run_refused(const char *directory, bool cut)
 
 /* ---- back: what only snapshots have, and what is held while it goes ---- */
 
-static void remove_file(struct life *life, const char *directory, const char *name)
-{
-    uint64_t node = FS_ROOT;
-    int error = directory[0] == '\0' ? 0 : life_find(life, directory, &node);
-
-    if (error == 0)
-        error = fs_unlink(life->fs, node, name, &life_root);
-    sweep_require(error == 0 || error == -ENOENT, "no unlink of %s", name);
-    life_let_go(life);
-}
-
-/* Nothing is left of the live tree, and none of its chunks. */
-static void remove_all(struct life *life)
-{
-    char name[32];
-
-    for (unsigned i = 0; i < 60; i++) {
-        snprintf(name, sizeof name, "%s-%u", i % 2 == 0 ? "small" : "other", i / 2);
-        remove_file(life, "old", name);
-    }
-    remove_file(life, "old", "large");
-    remove_file(life, "old", "symlink");
-    remove_file(life, "", "large");
-    remove_file(life, "", "sparse");
-    remove_file(life, "", "last");
-    sweep_require(steps_make(life, FS_ROOT, "back", S_IFREG | 0644) == 0, "no file");
-    sweep_require(engine_compact(life->engine) == 0 && fs_sync(life->fs) == 0, "no compaction");
-    life_note(life);
-    life_note_durable(life);
-}
-
 static int copy_back(struct life *life)
 {
     return steps_copy(life, ".snapshots/one/large", "back", 0, 262144);
@@ -198,7 +167,7 @@ static void run_back(const char *directory, bool cut)
 
     life_begin(&life, path);
     life_populate(&life);
-    remove_all(&life);
+    steps_remove_all(&life);
     take_steps(&life, back_steps, sizeof back_steps / sizeof *back_steps);
     steps_finish(&life, cut);
     free(path);
@@ -236,7 +205,7 @@ static void run_move(const char *directory, bool cut)
     sweep_require(engine_flush(life.engine) == 0, "no flush");
     for (unsigned i = 0; i + 1 < MOVED; i++) {
         snprintf(name, sizeof name, "moved-%u", i);
-        remove_file(&life, "", name);
+        steps_remove(&life, "", name);
     }
     sweep_require(fs_sync(life.fs) == 0, "no sync");
     life_note(&life);
@@ -537,34 +506,17 @@ static int resolve(void *context, uint64_t id, struct chunk_identity *ret_identi
     return ret_identity->id == id ? 0 : ERROR_MISSING_CHUNK;
 }
 
-static int note_blob(void *context, const char *name)
-{
-    bool sealed;
-
-    return chunk_name_parse(name, context, &sealed) && sealed &&
-                   ((struct chunk_identity *)context)->kind == CHUNK_BLOB
-               ? 1
-               : 0;
-}
-
 /* The same by who reads data: of one chunk, which is as damaged. */
 static int read_whole_chunk(struct io *io, const char *path)
 {
     struct store *store;
     struct chunk_identity identity;
     struct blob_reader *reader;
-    struct stat status;
-    char name[CHUNK_NAME_SIZE];
     int error = store_open(io, path, false, &store);
 
     if (error < 0)
         return error;
-    plan_quiet_begin();
-    sweep_require(io_list(io, store->chunks, note_blob, &identity) == 1, "no chunk");
-    chunk_name(name, &identity);
-    sweep_require(io_stat_at(io, store->chunks, name, &status) == 0, "no chunk");
-    identity.file_size_bytes = (uint64_t)status.st_size;
-    plan_quiet_end();
+    store_find_blob(io, store, &identity);
     error = blob_reader_open(&(struct blob_reader_options){.io = io,
                                                            .chunk_directory = store->chunks,
                                                            .store_uuid = store->format.uuid,

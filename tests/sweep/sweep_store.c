@@ -96,9 +96,7 @@ static int write_bit(struct life *life)
     return error == 0 ? steps_write_to(life, "bit", 5000, 0, 600) : error;
 }
 
-/* Something is in tables, something only in the log, a file without a name is still held, and a
- * snapshot has no directory yet; then the power goes. */
-static void prepare_crashed(const char *directory)
+void store_prepare_crashed(const char *directory)
 {
     static const struct life_step more = {"more", write_more, false};
     struct life life;
@@ -139,6 +137,27 @@ void store_prepare_closed(const char *directory)
     free(path);
 }
 
+static int note_blob(void *context, const char *name)
+{
+    struct chunk_identity *identity = context;
+    bool sealed;
+
+    return chunk_name_parse(name, identity, &sealed) && sealed && identity->kind == CHUNK_BLOB;
+}
+
+void store_find_blob(struct io *io, struct store *store, struct chunk_identity *ret_identity)
+{
+    struct stat status;
+    char name[CHUNK_NAME_SIZE];
+
+    plan_quiet_begin();
+    sweep_require(io_list(io, store->chunks, note_blob, ret_identity) == 1, "no chunk");
+    chunk_name(name, ret_identity);
+    sweep_require(io_stat_at(io, store->chunks, name, &status) == 0, "no chunk");
+    ret_identity->file_size_bytes = (uint64_t)status.st_size;
+    plan_quiet_end();
+}
+
 /* An error is one that was made. */
 void store_judge(const char *what, int error)
 {
@@ -159,13 +178,15 @@ static bool fails_once(void)
 
 static void prepare_start(const char *directory)
 {
-    prepare_crashed(directory);
+    store_prepare_crashed(directory);
     store_shell(directory, "cd store; mkdir -p tmp/leftover/sub tmp/deleted/9/chunks;"
                            "echo x >tmp/leftover/sub/file;"
                            "for chunk in chunks/*; do ln $chunk tmp/deleted/9/chunks/; done;"
                            "ln tmp/leftover/sub/file tmp/linked;"
-                           "echo x >chunks/00000000000fffff-0000000000000001.tbl;"
-                           "echo x >chunks/stranger");
+                           "for chunk in chunks/*-*; do ln $chunk tmp/stale-0-${chunk##*/}; done;"
+                           "echo x >chunks/00000000000fffff-00000000000000000000000000000001.tbl;"
+                           "echo x >chunks/00000000000ffffe.open; echo x >chunks/stranger;"
+                           "mkdir wal/00000000000fffff.wal.new");
 }
 
 /* A chunk that has no file yet: the log has all of it. */
@@ -221,13 +242,15 @@ static void prepare_replay(const char *directory)
     free(path);
 }
 
-static void run_start(const char *directory, bool cut)
+void store_start(const char *directory, bool cut, void (*change)(struct io *io))
 {
     struct life *life = store_recall(directory), now = {.path = NULL};
     int error;
 
     plan_arm(true);
-    error = life_open(&now, life->path);
+    error = life_open_on(&now, life->path, change);
+    if (change != NULL)
+        change(NULL);
     store_judge("open", error);
     if (error == 0) {
         if (cut)
@@ -238,6 +261,11 @@ static void run_start(const char *directory, bool cut)
     plan_arm(false);
     life_check(life);
     store_drop(life);
+}
+
+static void run_start(const char *directory, bool cut)
+{
+    store_start(directory, cut, NULL);
 }
 
 /* ---- make ---- */
@@ -473,14 +501,14 @@ static void run_repair(const char *directory, bool cut)
 
 static void prepare_rebuild(const char *directory)
 {
-    prepare_crashed(directory);
+    store_prepare_crashed(directory);
     store_shell(directory, "rm store/manifest/data.mdb");
 }
 
 /* All that was in it is gone with it. */
 static void prepare_remake(const char *directory)
 {
-    prepare_crashed(directory);
+    store_prepare_crashed(directory);
     store_shell(directory, "rm -r store/manifest");
 }
 
@@ -494,7 +522,7 @@ static int rebuild(struct io *io, const char *path)
     return engine_rebuild(io, path, &result);
 }
 
-static void run_rebuild(const char *directory, bool cut)
+void store_rebuild(const char *directory, bool cut)
 {
     struct life *life = store_recall(directory);
     struct io *io = store_io();
@@ -504,9 +532,8 @@ static void run_rebuild(const char *directory, bool cut)
     store_judge("rebuild", rebuild(io, life->path));
     plan_arm(false);
     sweep_require(rebuild(io, life->path) == 0, "cannot be rebuilt");
-    /* A snapshot that could not be read is taken in afterwards, as fsck -y does. */
-    sweep_require(engine_repair_strays(io, life->path, ENGINE_STRAYS_ADOPT, say, NULL) == 0,
-                  "strays cannot be looked at");
+    /* As fsck -y does: a snapshot that could not be read gets what it lacks, and is taken in again. */
+    sweep_require(repair(io, life->path) == 0, "cannot be repaired");
     io_close_backend(io);
     life_check(life);
     store_drop(life);
@@ -520,9 +547,9 @@ const struct sweep_scenario sweep_clone = {"clone", store_prepare_closed, run_cl
                                            false};
 const struct sweep_scenario sweep_repair = {"repair", prepare_repair, run_repair,
                                             false,    NULL,           false};
-const struct sweep_scenario sweep_rebuild = {"rebuild", prepare_rebuild, run_rebuild, false, NULL,
+const struct sweep_scenario sweep_rebuild = {"rebuild", prepare_rebuild, store_rebuild, false, NULL,
                                              false};
-const struct sweep_scenario sweep_remake = {"remake", prepare_remake, run_rebuild,
+const struct sweep_scenario sweep_remake = {"remake", prepare_remake, store_rebuild,
                                             true,     NULL,           false};
 const struct sweep_scenario sweep_pieces = {"pieces", prepare_pieces, run_start, true, NULL, false};
 const struct sweep_scenario sweep_replay = {"replay", prepare_replay, run_start,
