@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crash_making.c - a store, or its manifest, whose maker was killed, and that is used
+ * crash_making.c - a store, or its manifest, whose maker was killed, and that is used; a log that
+ * is known to end too early
  *
  * What is there by then opens or does not. Where it opens, and something was put into it and
  * synced, no cut may take away what it hangs on.
@@ -13,6 +14,8 @@
 
 #include "engine/base/log.h"
 #include "engine/engine_rebuild.h"
+#include "engine/engine_repair.h"
+#include "tests/lib/crash_damage.h"
 #include "tests/lib/crash_fixture.h"
 
 /* False: it does not open. */
@@ -176,11 +179,95 @@ static void a_manifest_made_anew_stays_whose_maker_was_killed(void **state)
     check_manifest_made_anew(&(struct disk_model_options){.is_checked = true});
 }
 
+/* ---- a log that ends too early ---- */
+
+static int try_open(struct disk_model *disk, const char *base, const struct engine_options *from)
+{
+    struct engine_options options = *from;
+    char *store = test_path(base, "store");
+    struct engine *engine;
+    int result;
+
+    disk_model_set_base(disk, base);
+    options.path = store;
+    options.io = disk_model_io(disk);
+    result = engine_open(&options, &engine);
+    if (result == 0)
+        assert_int_equal(engine_close(engine), 0);
+    disk_model_set_base(disk, "");
+    free(store);
+    return result;
+}
+
+static bool has_witness(struct disk_model *disk, const char *base)
+{
+    char *wal = test_path(base, "store/wal");
+    struct io_file *directory;
+    struct stat status;
+    int result;
+
+    assert_int_equal(io_open_root(disk_model_io(disk), wal, &directory), 0);
+    result = io_stat_at(disk_model_io(disk), directory, "SYNCED", &status);
+    io_close(disk_model_io(disk), directory);
+    free(wal);
+    return result == 0;
+}
+
+/* wal/SYNCED says more than the log has. */
+static void make_log_short(struct crash_place *place)
+{
+    char *store = test_path(place->base, "store");
+    struct engine *engine;
+
+    place->options.sync_window_ms = 2;
+    crash_place_make_store(place, 16384);
+    open_at(place->disk, place->base, &place->options, &engine);
+    for (unsigned tries = 0; !has_witness(place->disk, place->base); tries++) {
+        assert_true(tries < 10000);
+        put(engine, "a", "one");
+        assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
+        usleep(1000);
+    }
+    assert_int_equal(engine_close(engine), 0);
+    crash_damage_do(place->disk, store, CRASH_DAMAGE_LOG, 1);
+    disk_model_set_base(place->disk, "");
+    free(store);
+}
+
+static void say_nothing(void *context, const char *line, bool repaired)
+{
+    (void)context, (void)line, (void)repaired;
+}
+
+/* It is not asked for again after a cut. */
+static void what_a_log_has_lost_is_given_up_for_good(void **state)
+{
+    struct crash_place place;
+    struct disk_model *found;
+    char *store;
+
+    (void)state;
+    crash_place_begin(&place);
+    store = test_path(place.base, "store");
+    make_log_short(&place);
+    found = disk_model_clone(place.disk);
+    assert_int_equal(try_open(found, place.other, &place.options), ERROR_CORRUPT);
+    disk_model_free(found);
+    disk_model_set_base(place.disk, place.base);
+    assert_int_equal(engine_repair_log(disk_model_io(place.disk), store, true, say_nothing, NULL),
+                     0);
+    disk_model_set_base(place.disk, "");
+    check_cuts(place.disk, place.other, &place.options, "a");
+    free(store);
+    crash_place_end(&place);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_store_stays_whose_maker_was_killed),
         cmocka_unit_test(a_manifest_made_anew_stays_whose_maker_was_killed),
+        cmocka_unit_test(what_a_log_has_lost_is_given_up_for_good),
     };
 
     log_set_level(LOG_LEVEL_ERROR);
