@@ -53,10 +53,14 @@ static void set_options(const struct life *life, struct engine_options *engine,
  * the beginning. */
 static struct io_ops operations;
 static int (*backend_chmod)(struct io *io, struct io_file *file, mode_t mode);
-static atomic_bool sealing_is_refused;
+static atomic_bool sealing_is_refused, sealing_stands_still;
 
 static int chmod_unless_refused(struct io *io, struct io_file *file, mode_t mode)
 {
+    const struct timespec pause = {.tv_nsec = 1000000};
+
+    while (atomic_load(&sealing_stands_still))
+        nanosleep(&pause, NULL);
     return atomic_load(&sealing_is_refused) ? -ENOSPC : backend_chmod(io, file, mode);
 }
 
@@ -74,9 +78,14 @@ void life_hold_flushes_up(void)
     atomic_store(&sealing_is_refused, true);
 }
 
+void life_stall_flushes(void)
+{
+    atomic_store(&sealing_stands_still, true);
+}
+
 void life_let_flushes_go(void)
 {
-    atomic_store(&sealing_is_refused, false);
+    atomic_store(&sealing_stands_still, false);
 }
 
 int life_open(struct life *life, const char *path)

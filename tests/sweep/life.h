@@ -53,8 +53,10 @@ int life_open(struct life *life, const char *path);
 /* On a disk that is made another one first. */
 int life_open_on(struct life *life, const char *path, void (*change)(struct io *io));
 /* No chunk is sealed any more, so that no flush ends: what it would have done does not depend on when
- * the power goes. Until they are let go, or the next opening. */
+ * the power goes. Until the next opening. */
 void life_hold_flushes_up(void);
+/* The same, by a disk that does not answer until they are let go. */
+void life_stall_flushes(void);
 void life_let_flushes_go(void);
 /* Errors of closing are the caller's to judge. */
 int life_close(struct life *life);

@@ -168,7 +168,7 @@ static void run_pending(const char *directory, bool cut)
 
     life_begin(&life, path);
     life_populate(&life);
-    life_hold_flushes_up();
+    life_stall_flushes();
     sweep_require(steps_take_snapshot(&life, "late", false) == 0, "no snapshot");
     plan_arm(true);
     (void)life_take(&life, &look);
