@@ -195,7 +195,7 @@ static int take_segment(struct wal *wal, struct wal_segment **ret_segment)
         error = make_segment(wal, ret_segment);
     }
     wal->spare_state = SPARE_NONE;
-    wal->spare_wanted = wal->current != NULL; /* a store that hardly changes needs only one */
+    wal->spare_wanted = wal->statistics.segment > 0; /* who hardly writes needs only the first */
     pthread_cond_broadcast(&wal->spare_changed);
     lock_release(&wal->lock);
     return error;

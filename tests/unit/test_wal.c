@@ -153,6 +153,12 @@ static void a_spare_is_wanted_when_one_has_been_used(void **state)
     assert_int_equal(wal_roll(wal, &segment), 0);
     assert_int_equal(wal_fixture_write_batch(wal, 3, 10, false), 0);
     assert_true(wal_wants_spare(wal));
+    assert_int_equal(wal_prepare_spare(wal), 0);
+    /* The present one, too, may be needed no more before anybody writes again. */
+    assert_int_equal(wal_roll(wal, &segment), 0);
+    assert_int_equal(wal_retire(wal, segment), 0);
+    assert_int_equal(wal_fixture_write_batch(wal, 4, 10, false), 0);
+    assert_true(wal_wants_spare(wal));
     /* Who cannot make one is not asked again and again. */
     fault_io_fail(fixture.fault, FAULT_OPEN, 1, -ENOSPC, true);
     assert_int_equal(wal_prepare_spare(wal), -ENOSPC);
