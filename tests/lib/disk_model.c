@@ -130,7 +130,7 @@ uint64_t disk_model_count(struct disk_model *disk, unsigned calls)
     return count;
 }
 
-const char *disk_model_pending_rename(struct disk_model *disk)
+const char *disk_model_pending_rename(struct disk_model *disk, const char *except)
 {
     const char *found = "";
 
@@ -139,7 +139,8 @@ const char *disk_model_pending_rename(struct disk_model *disk)
         const struct disk_inode *inode = disk->inodes[i];
 
         for (size_t j = 0; inode != NULL && j < inode->half_count; j++)
-            if (inode->halves[j].group != 0 && inode->halves[j].inode != DISK_NOTHING)
+            if (inode->halves[j].group != 0 && inode->halves[j].inode != DISK_NOTHING &&
+                (except == NULL || strstr(inode->halves[j].text, except) == NULL))
                 found = inode->halves[j].text;
     }
     pthread_mutex_unlock(&disk->lock);

@@ -109,9 +109,9 @@ struct disk_model *disk_model_clone_locked(struct disk_model *disk);
 /* Calls of these kinds so far. */
 uint64_t disk_model_count(struct disk_model *disk, unsigned calls);
 
-/* A name that a rename gave and that no sync of its directory has made durable; "": none. It lives
- * until the disk changes. */
-const char *disk_model_pending_rename(struct disk_model *disk);
+/* A name that a rename gave and that no sync of its directory has made durable; "": none but those
+ * that have `except` (may be NULL) in them. It lives until the disk changes. */
+const char *disk_model_pending_rename(struct disk_model *disk, const char *except);
 
 /* Syncs from this place in the program do nothing and report success. `site` is what a site
  * function below said; 0: none. */
