@@ -32,6 +32,9 @@
  * ends the use of the environment (R17), and that damage is found (values carry checksums; R57 and
  * the damage tests of the manifest). Power cuts below the real file are tests/mount/r65*.sh.
  *
+ * Errors, short transfers, interruptions and stalls at the n-th call are those of fault_io.h, put in
+ * front of it (crash_faults.c).
+ *
  * Threads: every function from any thread. Running out of memory aborts.
  */
 #ifndef VARVE_TESTS_LIB_DISK_MODEL_H
