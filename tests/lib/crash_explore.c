@@ -335,6 +335,25 @@ static char *reopen(struct life *life)
     return wrong;
 }
 
+/* What was taken while it opened stays; as much room again for what comes. Threads of the engine may
+ * be taking a copy: nobody is once the observer is gone. */
+static void watch_life(struct life *life)
+{
+    struct crash_watch *watch = &life->watch;
+
+    disk_model_observe(life->disk, NULL, NULL);
+    crash_watch_set_history(watch, life->history);
+    if (watch->room > 0) {
+        watch->list = crash_must(
+            realloc(watch->list, (watch->count + LIFE_CAPTURES + 1) * sizeof *watch->list));
+        watch->fixed = watch->count;
+        watch->calls_since = 0;
+        watch->room = watch->count + LIFE_CAPTURES;
+        watch->is_off = false;
+    }
+    disk_model_observe(life->disk, watch_call, watch);
+}
+
 static char *run_life(struct life *life, struct crash_history *history, size_t event_count,
                       const struct crash_result *exact)
 {
@@ -348,18 +367,7 @@ static char *run_life(struct life *life, struct crash_history *history, size_t e
         wrong = judge(life, history, event_count, exact);
     if (wrong == NULL) {
         life->history = crash_history_fork(history, life->engine);
-        crash_watch_set_history(&life->watch, life->history);
-        if (life->watch.room > 0) {
-            /* What was taken while it opened stays; as much room again for what comes. */
-            struct crash_watch *watch = &life->watch;
-
-            watch->list = crash_must(
-                realloc(watch->list, (watch->count + LIFE_CAPTURES + 1) * sizeof *watch->list));
-            watch->fixed = watch->count;
-            watch->calls_since = 0;
-            watch->room = watch->count + LIFE_CAPTURES;
-            watch->is_off = false;
-        }
+        watch_life(life);
         wrong = live_on(life);
     }
     if (wrong == NULL)
