@@ -18,8 +18,9 @@
 #include "tests/lib/crash_damage.h"
 #include "tests/lib/crash_fixture.h"
 
-/* False: it does not open. */
-static bool use_store(struct disk_model *disk, const char *base, const struct engine_options *from)
+/* Open what is there, and with `is_used` put something into it; what opening returned. */
+static int try_open(struct disk_model *disk, const char *base, const struct engine_options *from,
+                    bool is_used)
 {
     struct engine_options options = *from;
     char *store = test_path(base, "store");
@@ -30,14 +31,21 @@ static bool use_store(struct disk_model *disk, const char *base, const struct en
     options.path = store;
     options.io = disk_model_io(disk);
     result = engine_open(&options, &engine);
-    if (result == 0) {
+    if (result == 0 && is_used) {
         put(engine, "used", "yes");
         assert_int_equal(engine_sync(engine, engine_sequence(engine)), 0);
-        assert_int_equal(engine_close(engine), 0);
     }
+    if (result == 0)
+        assert_int_equal(engine_close(engine), 0);
     disk_model_set_base(disk, "");
     free(store);
-    return result == 0;
+    return result;
+}
+
+/* False: it does not open. */
+static bool use_store(struct disk_model *disk, const char *base, const struct engine_options *from)
+{
+    return try_open(disk, base, from, true) == 0;
 }
 
 static void check_present(struct engine *engine, const char *key)
@@ -181,24 +189,6 @@ static void a_manifest_made_anew_stays_whose_maker_was_killed(void **state)
 
 /* ---- a log that ends too early ---- */
 
-static int try_open(struct disk_model *disk, const char *base, const struct engine_options *from)
-{
-    struct engine_options options = *from;
-    char *store = test_path(base, "store");
-    struct engine *engine;
-    int result;
-
-    disk_model_set_base(disk, base);
-    options.path = store;
-    options.io = disk_model_io(disk);
-    result = engine_open(&options, &engine);
-    if (result == 0)
-        assert_int_equal(engine_close(engine), 0);
-    disk_model_set_base(disk, "");
-    free(store);
-    return result;
-}
-
 static bool has_witness(struct disk_model *disk, const char *base)
 {
     char *wal = test_path(base, "store/wal");
@@ -251,7 +241,7 @@ static void what_a_log_has_lost_is_given_up_for_good(void **state)
     store = test_path(place.base, "store");
     make_log_short(&place);
     found = disk_model_clone(place.disk);
-    assert_int_equal(try_open(found, place.other, &place.options), ERROR_CORRUPT);
+    assert_int_equal(try_open(found, place.other, &place.options, false), ERROR_CORRUPT);
     disk_model_free(found);
     disk_model_set_base(place.disk, place.base);
     assert_int_equal(engine_repair_log(disk_model_io(place.disk), store, true, say_nothing, NULL),
