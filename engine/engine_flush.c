@@ -276,6 +276,8 @@ static int flush_generation(struct engine *engine, struct generation *generation
     engine_commit_enter(engine);
     result = wal_retire(engine->wal, engine->wal_segment);
     engine_commit_leave(engine);
+    if (result >= 0)
+        result = wal_limit_spares(engine->wal, engine_space_spares(engine));
     if (result < 0)
         log_warning("old segments of the write-ahead log could not be removed: %s",
                     error_text(result));

@@ -328,6 +328,8 @@ void checkpoint_source_free(struct checkpoint_source *source);
 /* 0, or -ENOSPC when `size_bytes` more would eat what flushing and deleting need (P7). */
 int engine_space_take(struct engine *engine, uint64_t size_bytes);
 bool engine_space_is_low(struct engine *engine); /* what can be given back should be */
+#define WAL_SPARES_MAX 4
+uint32_t engine_space_spares(struct engine *engine); /* segments of the log worth keeping for reuse */
 
 /* engine_reclaim.c */
 void engine_reclaim_note(struct engine *engine, uint64_t size_bytes); /* write_lock may be held */

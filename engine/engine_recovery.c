@@ -66,7 +66,7 @@ static int open_parts(struct recovery *recovery)
         .directory = engine->store->wal,
         .store_uuid = engine->store->format.uuid,
         .segment_size_bytes = engine->options.wal_segment_bytes,
-        .spares_max = 4,
+        .spares_max = WAL_SPARES_MAX, /* until the first flush has looked what room there is */
     };
     struct blob_writer_options writer = {
         .io = engine->io,

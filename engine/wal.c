@@ -266,11 +266,20 @@ int wal_roll(struct wal *wal, uint64_t *ret_segment)
     return 0;
 }
 
-/* Keep it for reuse or remove its name; frees it in the latter case. */
+/* Frees it. */
+static int remove_segment(struct wal *wal, struct wal_segment *segment)
+{
+    int error = wal_segment_unlink(wal->segment_options.io, wal->segment_options.directory,
+                                   segment->number);
+
+    wal_segment_free(wal->segment_options.io, segment);
+    return error;
+}
+
+/* Keep it for reuse or remove its name. */
 static int retire_one(struct wal *wal, struct wal_segment *segment)
 {
     bool is_kept;
-    int error;
 
     lock_acquire(&wal->lock);
     is_kept = wal->retired.count < wal->spares_max &&
@@ -278,12 +287,36 @@ static int retire_one(struct wal *wal, struct wal_segment *segment)
     if (is_kept)
         list_append(&wal->retired, segment);
     lock_release(&wal->lock);
-    if (is_kept)
-        return 0;
-    error = wal_segment_unlink(wal->segment_options.io, wal->segment_options.directory,
-                               segment->number);
-    wal_segment_free(wal->segment_options.io, segment);
-    return error;
+    return is_kept ? 0 : remove_segment(wal, segment);
+}
+
+/* The first retired segment, taken out, if more than the limit are kept; NULL otherwise. */
+static struct wal_segment *take_superfluous(struct wal *wal)
+{
+    struct wal_segment *taken = NULL;
+
+    lock_acquire(&wal->lock);
+    if (wal->retired.count > wal->spares_max)
+        taken = list_take_first(&wal->retired);
+    lock_release(&wal->lock);
+    return taken;
+}
+
+int wal_limit_spares(struct wal *wal, uint32_t spares_max)
+{
+    struct wal_segment *superfluous;
+    int first_error = 0;
+
+    lock_acquire(&wal->lock);
+    wal->spares_max = spares_max;
+    lock_release(&wal->lock);
+    while ((superfluous = take_superfluous(wal)) != NULL) {
+        int error = remove_segment(wal, superfluous);
+
+        if (first_error == 0)
+            first_error = error;
+    }
+    return first_error;
 }
 
 /* The first live segment below `segment`, taken out; NULL when there is none. */

@@ -52,7 +52,7 @@ struct wal_options {
     struct io_file *directory; /* wal/ */
     const uint8_t *store_uuid;
     uint64_t segment_size_bytes; /* a multiple of 4096, at least 64 KiB */
-    uint32_t spares_max;         /* retired segments kept for reuse */
+    uint32_t spares_max;         /* retired segments kept for reuse, see wal_limit_spares() */
 };
 
 /* Start writing in a new segment numbered `first_segment` (above all that exist or existed). */
@@ -80,6 +80,10 @@ int wal_roll(struct wal *wal, uint64_t *ret_segment);
 
 /* Segments below `segment` are needed no more: recycle or delete them. */
 int wal_retire(struct wal *wal, uint64_t segment);
+
+/* Where room is short: keep at most `spares_max` retired segments from now on, and remove those that
+ * are too many. From any thread. 0, or the first error of removing them. */
+int wal_limit_spares(struct wal *wal, uint32_t spares_max);
 
 /* Make the next segment (create and zero-fill, or recycle) ahead of need, at any time. */
 int wal_prepare_spare(struct wal *wal);

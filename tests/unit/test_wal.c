@@ -212,6 +212,37 @@ static void r03_what_is_durable_is_not_synced_again_nor_retired_twice(void **sta
     wal_fixture_close(&fixture);
 }
 
+static void fewer_segments_are_kept_where_room_is_short(void **state)
+{
+    struct wal_fixture fixture;
+    uint64_t sequence = 1, segment = 1, unlinks;
+    struct wal *wal;
+
+    (void)state;
+    wal_fixture_open(&fixture);
+    fixture.spares_max = 4;
+    wal = wal_fixture_log(&fixture, 1);
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(wal_roll(wal, &segment), 0);
+        wal_fixture_write_round(wal, &sequence, 10);
+    }
+    assert_int_equal(wal_retire(wal, segment), 0);
+    unlinks = fault_io_count(fixture.fault, FAULT_UNLINK);
+
+    assert_int_equal(wal_limit_spares(wal, 1), 0);
+    unlinks = fault_io_count(fixture.fault, FAULT_UNLINK) - unlinks;
+    assert_int_equal(unlinks, 1);
+    assert_int_equal(wal_limit_spares(wal, 0), 0);
+    /* Nor is one kept that is retired later. */
+    assert_int_equal(wal_roll(wal, &segment), 0);
+    wal_fixture_write_round(wal, &sequence, 10);
+    assert_int_equal(wal_retire(wal, segment), 0);
+    assert_int_equal(wal_fixture_statistics(wal).segments_recycled, 0);
+    wal_fixture_assert_replays(&fixture, segment, sequence - 10, sequence);
+    wal_close(wal);
+    wal_fixture_close(&fixture);
+}
+
 /* ---- limits ---- */
 
 static void r02_what_would_wrap_is_an_error(void **state)
@@ -503,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_spare_is_wanted_when_one_has_been_used),
         cmocka_unit_test(the_segment_before_is_synced_before_the_next_is_used),
         cmocka_unit_test(r03_what_is_durable_is_not_synced_again_nor_retired_twice),
+        cmocka_unit_test(fewer_segments_are_kept_where_room_is_short),
         cmocka_unit_test(r02_what_would_wrap_is_an_error),
         cmocka_unit_test(malformed_bodies_are_refused),
         cmocka_unit_test(what_a_recycled_segment_held_is_never_replayed),
