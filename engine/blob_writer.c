@@ -150,14 +150,14 @@ struct frame {
     struct blob_ref ref;
 };
 
-/* `room`: `size` bytes, for what is compressed. */
+/* `room`: `size` bytes, for what is compressed; NULL: nothing is. */
 static int encode_frame(struct blob_writer *writer, const uint8_t *data, uint32_t size,
                         uint8_t *room, struct frame *frame)
 {
     struct blob_ref *ref = &frame->ref;
     ptrdiff_t stored_size = 0;
 
-    if (writer->options.compression_level != 0) {
+    if (room != NULL) {
         stored_size = codec_compress(room, size, data, size, writer->options.compression_level,
                                      &writer->history);
         if (stored_size < 0)
@@ -337,14 +337,14 @@ static int append_frame(struct blob_writer *writer, struct frame *frame, struct 
 }
 
 int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
-                       struct blob_ref *ret_ref)
+                       enum blob_effort effort, struct blob_ref *ret_ref)
 {
     struct frame frame = {.stored = data};
     uint8_t *room = NULL;
     int error;
 
     invariant(size >= 1 && size <= BLOB_FRAME_SIZE_MAX);
-    if (writer->options.compression_level != 0) {
+    if (writer->options.compression_level != 0 && effort == BLOB_COMPRESS) {
         room = scratch_get(size);
         if (room == NULL)
             return -ENOMEM;

@@ -56,13 +56,19 @@ int blob_writer_open(const struct blob_writer_options *options, struct blob_writ
 /* Stops the threads. Unsealed chunks stay as they are on disk. Accepts NULL. */
 void blob_writer_close(struct blob_writer *writer);
 
+/* What is done to the bytes of a frame. */
+enum blob_effort {
+    BLOB_COMPRESS, /* as the writer's options say, where it pays */
+    BLOB_AS_IS,    /* for those who wait for it */
+};
+
 /*
  * Append `size` bytes (1..BLOB_FRAME_SIZE_MAX) as one frame. The reference covers all of it.
  * -ENOMEM, the writer's first error, or -ENOSPC, which is not kept: a reserve is left in the file
  * system (64 MiB, or a 64th of a small one) so that deleting still works.
  */
 int blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
-                       struct blob_ref *ret_ref);
+                       enum blob_effort effort, struct blob_ref *ret_ref);
 
 /*
  * The same of `count` frames (1..BLOB_APPEND_FRAMES_MAX) of BLOB_FRAME_SIZE_MAX bytes, one behind the

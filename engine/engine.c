@@ -455,17 +455,29 @@ static int blob_append_begin(struct engine *engine, uint64_t size_bytes)
     return engine_space_take(engine, size_bytes);
 }
 
-int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
-                       struct blob_ref *ret_ref)
+static int blob_append(struct engine *engine, const void *data, uint32_t size,
+                       enum blob_effort effort, struct blob_ref *ret_ref)
 {
     int result = blob_append_begin(engine, size);
 
     if (result < 0)
         return result;
-    result = blob_writer_append(engine->blob_writer, data, size, ret_ref);
+    result = blob_writer_append(engine->blob_writer, data, size, effort, ret_ref);
     if (result < 0 && result != -EINVAL)
         engine_failed(engine, result, "blob data");
     return result;
+}
+
+int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
+                       struct blob_ref *ret_ref)
+{
+    return blob_append(engine, data, size, BLOB_COMPRESS, ret_ref);
+}
+
+int engine_blob_append_as_is(struct engine *engine, const void *data, uint32_t size,
+                             struct blob_ref *ret_ref)
+{
+    return blob_append(engine, data, size, BLOB_AS_IS, ret_ref);
 }
 
 int engine_blob_append_frames(struct engine *engine, const void *data, size_t count,

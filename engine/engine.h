@@ -113,6 +113,10 @@ int engine_sync(struct engine *engine, uint64_t sequence);
 int engine_blob_append(struct engine *engine, const void *data, uint32_t size,
                        struct blob_ref *ret_ref);
 
+/* The same without compressing it, for data that somebody waits for and that is soon written over. */
+int engine_blob_append_as_is(struct engine *engine, const void *data, uint32_t size,
+                             struct blob_ref *ret_ref);
+
 /* The same of `count` (1..BLOB_APPEND_FRAMES_MAX) frames of BLOB_FRAME_SIZE_MAX bytes that lie one
  * behind the other; several are compressed at once where there are CPUs for it. */
 int engine_blob_append_frames(struct engine *engine, const void *data, size_t count,

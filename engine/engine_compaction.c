@@ -114,7 +114,7 @@ static int output_relocate(struct output *output, const struct blob_ref *from, u
     result = blob_reader_read(output->engine->blob_reader, &read, 1);
     if (result < 0)
         return result;
-    result = blob_writer_append(output->blobs, output->frame, from->length, &to);
+    result = blob_writer_append(output->blobs, output->frame, from->length, BLOB_COMPRESS, &to);
     if (result < 0)
         return result;
     ENGINE_COUNT(output->engine, compaction_bytes_copied, from->length);

@@ -73,6 +73,7 @@ struct fs_change {
     struct fs_edit edit; /* locks, view, batch */
     uint64_t ino;
     struct fs_inode inode; /* as loaded; the caller changes size and allocated bytes */
+    bool is_synced_often;  /* what is written is stored as it is (fs_synced.h) */
 };
 
 /* Lock a live regular file and load it. -EROFS, -EPERM (immutable), -EISDIR, -EINVAL, -ESTALE,

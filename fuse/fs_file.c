@@ -143,6 +143,7 @@ int fs_fsync(struct fs *fs, uint64_t node, bool data_only)
 {
     if (!fs_node_is_live(node))
         return 0;
+    fs_synced_note_sync(&fs->synced, node);
     /* The log holds data and metadata in one order: only times of access can be left out. */
     return data_only ? engine_sync(fs->engine, engine_sequence(fs->engine)) : fs_sync(fs);
 }
@@ -168,6 +169,7 @@ int fs_change_begin(struct fs *fs, uint64_t node, struct fs_change *change)
     if (result < 0)
         return result;
     change->ino = node;
+    change->is_synced_often = false;
     result = fs_inode_load(change->edit.view, node, &change->inode, NULL);
     if (result == 0)
         result = check_changeable(&change->inode);

@@ -16,6 +16,7 @@
 #include "engine/base/log.h"
 #include "fuse/fs.h"
 #include "fuse/fs_key.h"
+#include "fuse/fs_synced.h"
 #include "fuse/fs_version.h"
 #include "fuse/inode_table.h"
 
@@ -43,6 +44,7 @@ struct fs {
     uint64_t node_seed; /* random: nobody can make two directories of the past share a node */
     struct fs_atimes *atimes;
     struct fs_versions *versions;
+    struct fs_synced synced;
     atomic_uint atime_options; /* of fs_options.atime */
     atomic_uint sync_options;  /* of fs_options.sync */
     struct timespec opened;    /* when the mount began */

@@ -39,7 +39,9 @@ static int store(struct fs_change *change, const uint8_t *data, uint32_t size, u
         __atomic_fetch_add(&statistics->inline_writes, 1, __ATOMIC_RELAXED);
         return 0;
     }
-    result = engine_blob_append(change->edit.fs->engine, data, size, &ref);
+    result = change->is_synced_often
+                 ? engine_blob_append_as_is(change->edit.fs->engine, data, size, &ref)
+                 : engine_blob_append(change->edit.fs->engine, data, size, &ref);
     if (result < 0)
         return result;
     batch_put_reference(change->edit.batch, fs_key_slice(&key), &ref);
@@ -270,6 +272,7 @@ int64_t fs_write(struct fs *fs, uint64_t node, const void *data, size_t size_byt
         result = fs_change_begin(fs, node, &change);
     if (result < 0)
         return result;
+    change.is_synced_often = fs_synced_note_write(&fs->synced, change.ino, size_bytes);
     if (append)
         offset = change.inode.size_bytes;
     if (size_bytes > FS_SIZE_MAX || offset > FS_SIZE_MAX - size_bytes)

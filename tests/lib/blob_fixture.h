@@ -93,7 +93,7 @@ static inline int blob_fixture_append(struct blob_fixture *fixture, uint32_t siz
     int error;
 
     blob_fixture_fill(data, size, number);
-    error = blob_writer_append(fixture->writer, data, size, ret_ref);
+    error = blob_writer_append(fixture->writer, data, size, BLOB_COMPRESS, ret_ref);
     free(data);
     return error;
 }

@@ -252,9 +252,9 @@ int __wrap_engine_write(struct engine *engine, const struct batch *batch,
 int __real_engine_sync(struct engine *engine, uint64_t sequence);
 int __wrap_engine_sync(struct engine *engine, uint64_t sequence);
 int __real_blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
-                              struct blob_ref *ret_ref);
+                              enum blob_effort effort, struct blob_ref *ret_ref);
 int __wrap_blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
-                              struct blob_ref *ret_ref);
+                              enum blob_effort effort, struct blob_ref *ret_ref);
 int __real_engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
                                     uint64_t *ret_id);
 int __wrap_engine_checkpoint_create(struct engine *engine, struct slice name, struct slice payload,
@@ -309,9 +309,9 @@ int __wrap_engine_sync(struct engine *engine, uint64_t sequence)
 }
 
 int __wrap_blob_writer_append(struct blob_writer *writer, const void *data, uint32_t size,
-                              struct blob_ref *ret_ref)
+                              enum blob_effort effort, struct blob_ref *ret_ref)
 {
-    int result = __real_blob_writer_append(writer, data, size, ret_ref);
+    int result = __real_blob_writer_append(writer, data, size, effort, ret_ref);
 
     if (result == 0) {
         pthread_mutex_lock(&recording_lock);

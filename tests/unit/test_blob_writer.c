@@ -173,13 +173,13 @@ static void checksums_of_a_reference_are_those_of_its_bytes(void **state)
     (void)state;
     blob_fixture_open(&fixture, IO_BACKEND_SYNC, BLOB_MEBIBYTE, 2, 1);
     blob_fixture_fill(data, sizeof data, 1);
-    assert_int_equal(blob_writer_append(fixture.writer, data, sizeof data, &ref), 0);
+    assert_int_equal(blob_writer_append(fixture.writer, data, sizeof data, BLOB_COMPRESS, &ref), 0);
     assert_int_equal(ref.codec, CODEC_NONE);
     assert_int_equal(ref.block_checksums[0], checksum32(data, 4096));
     assert_int_equal(ref.block_checksums[1], checksum32(data + 4096, 4096));
     assert_int_equal(ref.block_checksums[2], checksum32(data + 8192, sizeof data - 8192));
     blob_fixture_fill(data, sizeof data, 2);
-    assert_int_equal(blob_writer_append(fixture.writer, data, sizeof data, &ref), 0);
+    assert_int_equal(blob_writer_append(fixture.writer, data, sizeof data, BLOB_COMPRESS, &ref), 0);
     assert_int_equal(ref.codec, CODEC_ZSTD);
     assert_int_equal(
         blob_writer_read(fixture.writer, ref.chunk_id, ref.position, ref.stored_size, stored), 1);

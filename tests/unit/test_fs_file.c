@@ -73,7 +73,7 @@ static void append_text(struct fs_fixture *fixture, uint64_t node, const char *t
 }
 
 struct map {
-    unsigned extents, inlined;
+    unsigned extents, inlined, compressed;
     uint64_t shortest, mapped;
 };
 
@@ -88,6 +88,7 @@ static struct map map_of(struct fs_fixture *fixture, uint64_t ino)
     while (fs_extent_cursor_next(&cursor, &extent) > 0) {
         map.extents++;
         map.inlined += extent.inlined;
+        map.compressed += !extent.inlined && extent.ref.codec == CODEC_ZSTD;
         map.mapped += extent.length;
         if (extent.length < map.shortest)
             map.shortest = extent.length;
@@ -722,6 +723,46 @@ static void fsync_makes_what_was_written_durable(void **state)
     assert_int_equal(fs_sync(fixture->fs), 0);
 }
 
+/* Text, which compresses. */
+static void write_page(struct fs_fixture *fixture, uint64_t node, unsigned page)
+{
+    static uint8_t text[4096];
+
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = "of a page, the text. "[i % 21];
+    assert_int_equal(fs_write(fixture->fs, node, text, sizeof text, page * (uint64_t)sizeof text,
+                              false, false),
+                     sizeof text);
+}
+
+static void whose_writes_are_waited_for_is_not_compressed(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t log = fs_fixture_file(fixture, FS_ROOT, "log");
+    uint64_t other = fs_fixture_file(fixture, FS_ROOT, "other");
+    unsigned page = 0;
+
+    /* A habit it is after some times, of files that are synced, while little is written between. */
+    for (; page < 10; page++) {
+        write_page(fixture, log, page);
+        write_page(fixture, other, page);
+        assert_int_equal(fs_fsync(fixture->fs, log, true), 0);
+        assert_int_equal(fs_fsync(fixture->fs, log, true), 0); /* nothing was written before this */
+    }
+    assert_int_equal(map_of(fixture, log).compressed, FS_SYNCED_STREAK + 1);
+    assert_int_equal(map_of(fixture, other).compressed, 10);
+    for (; page < 10 + FS_SYNCED_BYTES_MAX / 4096; page++)
+        write_page(fixture, log, page);
+    assert_int_equal(map_of(fixture, log).compressed, FS_SYNCED_STREAK + 1);
+    write_page(fixture, log, page++);
+    assert_int_equal(map_of(fixture, log).compressed, FS_SYNCED_STREAK + 2);
+    /* And over it is with one sync that has much to do. */
+    assert_int_equal(fs_fsync(fixture->fs, log, true), 0);
+    write_page(fixture, log, page++);
+    assert_int_equal(map_of(fixture, log).compressed, FS_SYNCED_STREAK + 3);
+    assert_int_equal(map_of(fixture, log).extents, page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -752,6 +793,7 @@ int main(void)
         FS_FIXTURE_TEST(a_read_sees_all_of_a_write_or_nothing),
         FS_FIXTURE_TEST(appends_of_many_threads_lose_nothing),
         FS_FIXTURE_TEST(fsync_makes_what_was_written_durable),
+        FS_FIXTURE_TEST(whose_writes_are_waited_for_is_not_compressed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -406,8 +406,8 @@ static void a_blob_chunk_is_as_it_was(void **state)
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (uint8_t)(i * i >> 3);
     assert_int_equal(blob_writer_open(&options, &writer), 0);
-    assert_int_equal(blob_writer_append(writer, "small frame", 11, &small), 0);
-    assert_int_equal(blob_writer_append(writer, data, sizeof data, &large), 0);
+    assert_int_equal(blob_writer_append(writer, "small frame", 11, BLOB_COMPRESS, &small), 0);
+    assert_int_equal(blob_writer_append(writer, data, sizeof data, BLOB_COMPRESS, &large), 0);
     blob_writer_roll(writer);
     assert_int_equal(blob_writer_seal(writer, BLOB_ID, &identities, &count), 0);
     assert_int_equal(count, 1);
