@@ -2,9 +2,10 @@
 /*
  * manifest.h - what the store consists of, in LMDB
  *
- * Owns:       manifest/ of the store (LMDB data file and lock file). The only file that includes
- *             lmdb.h is manifest.c; the logic on top of it is in manifest_edit.c, manifest_load.c,
- *             manifest_changes.c and manifest_lease.c. Never on the path of a filesystem operation.
+ * Owns:       manifest/ of the store (LMDB data file and lock file). LMDB is known to manifest.c,
+ *             manifest_transaction.c and manifest_record.c; the logic on top of them is in
+ *             manifest_edit.c, manifest_load.c, manifest_changes.c and manifest_lease.c. Never on
+ *             the path of a filesystem operation.
  * Content:    the live version (tables by level), the chunk catalogue (tables and blobs, with
  *             residency), checkpoints, the change log with cursors, leases, and scalars.
  * Guarantees: manifest_commit() is atomic and durable when it returns 0 (LMDB's default, durable
