@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * checksum.c - XXH3 through the shared library, which picks the vector code for this processor
+ * checksum.c - XXH3 through the shared library
+ *
+ * Where it has them, its functions that look what the processor can do (AVX2, AVX-512) take the
+ * place of those for any processor: 18 GB/s instead of 5 where 4 KiB lie in the cache.
  */
 #include "engine/base/checksum.h"
 
 #include <stdlib.h>
 #include <xxhash.h>
+#ifdef VARVE_XXHASH_DISPATCH
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "engine/base/invariant.h"
 
