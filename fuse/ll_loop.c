@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/base/io.h"
 #include "fuse/ll_ring.h"
 #include "fuse/ll_yield.h"
 
@@ -37,6 +38,7 @@
 #define STOP_INTERVAL_NS  5000000
 #define WAKE_SIGNAL       SIGUSR1
 #define THREAD_STACK_SIZE (1024 * 1024)
+#define REPLY_SIZE_MIN    ((size_t)2 * 1024 * 1024) /* from there on in huge pages (io.h) */
 /* Beside rings the device carries what nobody waits for: it is emptied that often. */
 #define DRAIN_INTERVAL_NS 5000000
 #define CPU_UNKNOWN       (-2)
@@ -98,14 +100,6 @@ static _Thread_local struct ll_worker *current_worker;
 
 /* ---- buffers ---- */
 
-static void *ll_allocate_pages(size_t size)
-{
-    long page_size = sysconf(_SC_PAGESIZE);
-    void *memory;
-
-    return posix_memalign(&memory, (size_t)page_size, size) == 0 ? memory : NULL;
-}
-
 const void *ll_loop_request(size_t *ret_size)
 {
     invariant(current_worker != NULL);
@@ -123,9 +117,9 @@ void *ll_loop_reply_buffer(size_t size)
         return memory;
     if (worker->reply_size >= size)
         return worker->reply;
-    if (size < LL_REQUEST_DATA_MAX)
-        size = LL_REQUEST_DATA_MAX;
-    memory = ll_allocate_pages(size);
+    if (size < REPLY_SIZE_MIN)
+        size = REPLY_SIZE_MIN;
+    memory = io_allocate_aligned(size);
     if (memory == NULL)
         return NULL;
     free(worker->reply);

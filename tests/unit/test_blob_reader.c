@@ -275,6 +275,60 @@ static void neighbours_are_fetched_with_one_read(void **state)
     fixture_close(&fixture);
 }
 
+/* Slices of neighbouring frames, one behind the other from `to` on, cut at both ends. */
+static void expect_run(struct fixture *fixture, uint8_t *to, size_t count, uint32_t cut_before,
+                       uint32_t cut_after)
+{
+    uint8_t *frame = malloc(FRAME_SIZE);
+    struct blob_ref refs[8];
+    struct blob_read reads[8];
+    uint8_t *at = to;
+
+    for (size_t i = 0; i < count; i++) {
+        uint32_t skip = i == 0 ? cut_before : 0;
+        uint32_t end = i == count - 1 ? FRAME_SIZE - cut_after : FRAME_SIZE;
+
+        refs[i] = fixture->refs[i];
+        blob_ref_slice(&refs[i], skip, end - skip);
+        reads[i] = (struct blob_read){&refs[i], at};
+        at += end - skip;
+    }
+    *at = 0xa5;
+    assert_int_equal(blob_reader_read(fixture->reader, reads, count), 0);
+    assert_int_equal(*at, 0xa5);
+    at = to;
+    for (size_t i = 0; i < count; i++) {
+        blob_fixture_fill(frame, FRAME_SIZE, i);
+        assert_memory_equal(at, frame + refs[i].skip, refs[i].length);
+        at += refs[i].length;
+    }
+    free(frame);
+}
+
+static void long_runs_read_right_to_any_place(void **state)
+{
+    /* Alignment of the destination is one thing, that of what is wanted another. */
+    static const uint32_t offsets[] = {0, 1, 512, 4096, 5000};
+    struct fixture fixture;
+    uint8_t *memory;
+
+    (void)state;
+    fixture_open(&fixture, IO_BACKEND_SYNC, 64 * BLOB_MEBIBYTE, 0, 0, 8);
+    for (int i = 0; i < 8; i++)
+        append(&fixture, FRAME_SIZE);
+    seal(&fixture);
+    memory = io_allocate_aligned(9 * FRAME_SIZE);
+    assert_non_null(memory);
+    for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++)
+        for (size_t before = 0; before < sizeof offsets / sizeof *offsets; before++)
+            for (size_t after = 0; after < sizeof offsets / sizeof *offsets; after++)
+                for (size_t count = 1; count <= 8; count += 7)
+                    expect_run(&fixture, memory + offsets[i], count, offsets[before],
+                               offsets[after]);
+    free(memory);
+    fixture_close(&fixture);
+}
+
 static void a_part_of_a_compressed_frame_is_kept_and_found_again(void **state)
 {
     struct fixture fixture;
@@ -636,6 +690,7 @@ int main(void)
         cmocka_unit_test(any_slices_without_a_cache_read_right),
         cmocka_unit_test(r15_short_and_interrupted_reads_are_continued),
         cmocka_unit_test(neighbours_are_fetched_with_one_read),
+        cmocka_unit_test(long_runs_read_right_to_any_place),
         cmocka_unit_test(a_part_of_a_compressed_frame_is_kept_and_found_again),
         cmocka_unit_test(one_call_decodes_a_frame_once),
         cmocka_unit_test(descriptors_are_bounded),
