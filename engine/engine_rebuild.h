@@ -13,7 +13,7 @@
  * engine_repair_chunks() links it.
  *
  * A manifest that is lost together with a crash, before the store was started again: what had been
- * deleted shortly before that may show again (engine_rebuild.c).
+ * deleted shortly before that may show again (rebuild_write.c).
  *
  * Nothing is taken from a table that is damaged or that is not there: what is older would then show
  * through, and that would be a wrong answer. Damaged tables are therefore an error here.

@@ -709,7 +709,7 @@ int main(int count, char **arguments)
         {"in sync_directory", MAKING},
         {"clone/manifest in content_open", MAKING},
         {"tmp/manifest-rebuilt in content_open", ENGINE},
-        {"in put_in_place", "wants a maker that was killed: crash_making.c"},
+        {"in rebuild_put_in_place", "wants a maker that was killed: crash_making.c"},
         {"in engine_witness_remove", "the command's own start syncs wal/ as well: crash_making.c"},
         {"in engine_repair_chunks", "wants many states: crash_links.c"},
         {"in blob_recover_open_chunk", "a table that is written next syncs chunks/: crash_order.c"},
