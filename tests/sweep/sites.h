@@ -22,6 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include <immintrin.h> /* the compiler's own; it declares what allocates */
+#endif
 
 #include "engine/base/io.h"
 #include "tests/sweep/site.h"
