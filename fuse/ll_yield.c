@@ -18,6 +18,9 @@
 #include "engine/base/log.h"
 #include "fuse/ll_loop.h"
 
+/* Between looks where nobody can be followed: the CPUs that we may use change seldom. */
+#define POINTLESS_INTERVAL_NS UINT64_C(100000000)
+
 /* ---- the decision ---- */
 
 static void state_end(struct ll_yield_state *state, uint64_t resume_ns)
@@ -106,6 +109,7 @@ struct ll_yield {
     struct times *before; /* of each reader, at the last look */
     uint64_t looked_ns;   /* the last look, and what was counted until then: */
     uint64_t requests, hand_overs, caller_changes;
+    bool is_pointless; /* nobody can be followed */
 
     struct lock lock; /* LOCK_RANK_LEAF */
     pthread_cond_t wake;
@@ -146,20 +150,22 @@ static void yield_look(struct ll_yield *yield, struct ll_yield_sample *ret_sampl
     int caller = ll_loop_caller(yield->loop, &changes);
     bool rings = ll_loop_uses_rings(yield->loop), waiting = false;
 
-    for (uint32_t i = 0; i < yield->readers; i++)
+    yield->is_pointless = !rings && !yield_has_choice();
+    for (uint32_t i = 0; i < yield->readers && !yield->is_pointless; i++)
         waiting = yield_look_at(yield, i, elapsed_ns, &ran_ns) || waiting;
     *ret_sample = (struct ll_yield_sample){
         .now_ns = now_ns,
         .elapsed_ns = elapsed_ns,
         .requests = requests - yield->requests,
         .starved = waiting && (rings || ll_loop_has_request(yield->loop)),
-        .worthwhile = hand_overs - yield->hand_overs <=
-                      (requests - yield->requests) / LL_YIELD_REQUESTS_A_HAND_OVER,
+        .worthwhile = !yield->is_pointless &&
+                      hand_overs - yield->hand_overs <=
+                          (requests - yield->requests) / LL_YIELD_REQUESTS_A_HAND_OVER,
     };
     if (!rings && ret_sample->worthwhile)
         ret_sample->worthwhile = changes - yield->caller_changes <= ret_sample->requests / 8 &&
                                  ran_ns <= ret_sample->requests * LL_YIELD_REQUEST_RAN_NS &&
-                                 yield_has_choice() && processor_of(caller) >= 0;
+                                 processor_of(caller) >= 0;
     *ret_caller = rings ? 0 : caller;
     yield->looked_ns = now_ns;
     yield->requests = requests;
@@ -217,7 +223,9 @@ static void yield_watch(struct ll_yield *yield, struct ll_yield_state *state)
     yield->looked_ns = clock_monotonic_ns() - LL_YIELD_INTERVAL_NS;
     yield_look(yield, &sample, &caller);
     do {
-        if (!yield_wait(yield, yield->looked_ns + LL_YIELD_INTERVAL_NS))
+        uint64_t interval_ns = yield->is_pointless ? POINTLESS_INTERVAL_NS : LL_YIELD_INTERVAL_NS;
+
+        if (!yield_wait(yield, yield->looked_ns + interval_ns))
             return;
         yield_look(yield, &sample, &caller);
         yielding = ll_yield_decide(state, &sample);
