@@ -190,22 +190,6 @@ void ll_fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, o
     ll_reply_error(request, error);
 }
 
-void ll_lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence,
-              struct fuse_file_info *info)
-{
-    int64_t result;
-
-    if (offset < 0) {
-        ll_reply_error(request, -ENXIO);
-        return;
-    }
-    result = fs_seek(ll_of(request)->fs, node, info->fh, (uint64_t)offset, whence);
-    if (result < 0)
-        ll_reply_error(request, (int)result);
-    else
-        (void)fuse_reply_lseek(request, result);
-}
-
 void ll_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
                         struct fuse_file_info *from_info, fuse_ino_t to, off_t to_offset,
                         struct fuse_file_info *to_info, size_t length, int flags)

@@ -10,6 +10,7 @@
 
 struct ll_flusher {
     struct ll *ll;
+    bool flushes;
     pthread_t thread;
     struct lock lock; /* LOCK_RANK_LEAF */
     pthread_cond_t wake;
@@ -88,7 +89,7 @@ static void *ll_flusher_main(void *context)
     struct ll_job *job;
     int error;
 
-    (void)pthread_setname_np(pthread_self(), "varve-flusher");
+    (void)pthread_setname_np(pthread_self(), flusher->flushes ? "varve-flusher" : "varve-seeker");
     lock_acquire(&flusher->lock);
     for (;;) {
         if (flusher->first == NULL) {
@@ -100,7 +101,7 @@ static void *ll_flusher_main(void *context)
         job = ll_flusher_take(flusher);
         error = flusher->stopping ? -ENOTCONN : 0;
         lock_release(&flusher->lock);
-        if (error == 0)
+        if (error == 0 && flusher->flushes)
             error = ll_flush_mappings(flusher->ll);
         job->run(flusher->ll, job, error);
         lock_acquire(&flusher->lock);
@@ -109,7 +110,7 @@ static void *ll_flusher_main(void *context)
     return NULL;
 }
 
-int ll_flusher_start(struct ll *ll, struct ll_flusher **ret_flusher)
+int ll_flusher_start(struct ll *ll, bool flushes, struct ll_flusher **ret_flusher)
 {
     struct ll_flusher *flusher = calloc(1, sizeof *flusher);
     int error;
@@ -117,6 +118,7 @@ int ll_flusher_start(struct ll *ll, struct ll_flusher **ret_flusher)
     if (flusher == NULL)
         return -ENOMEM;
     flusher->ll = ll;
+    flusher->flushes = flushes;
     flusher->last = &flusher->first;
     lock_init(&flusher->lock, LOCK_RANK_LEAF);
     lock_condition_init(&flusher->wake);

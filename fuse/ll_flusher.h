@@ -7,7 +7,7 @@
  * syncs are handed to this thread: it flushes, holding no lock, and then runs the job, which
  * replies.
  *
- * Bounds:  one thread; each queued job is a process that waits in the kernel, so their number is
+ * Bounds:  one thread each; a queued job is a process that waits in the kernel, so their number is
  *          bounded by those.
  * Threads: submit from any.
  */
@@ -27,7 +27,9 @@ struct ll_job {
     struct ll_job *next;
 };
 
-int ll_flusher_start(struct ll *ll, struct ll_flusher **ret_flusher);
+/* `flushes`: before each job, what all files may have. Without, a job flushes for itself what it needs
+ * (ll_seek.c). */
+int ll_flusher_start(struct ll *ll, bool flushes, struct ll_flusher **ret_flusher);
 /* Cancels what is queued, waits for the job that runs; requests must still be served. */
 void ll_flusher_stop(struct ll_flusher *flusher); /* accepts NULL */
 void ll_flusher_free(struct ll_flusher *flusher); /* accepts NULL; stopped, and nobody submits */

@@ -138,6 +138,16 @@ void ll_handles_remove(struct ll_handles *handles, uint64_t node)
     lock_release(&handles->lock);
 }
 
+bool ll_handles_has(struct ll_handles *handles, uint64_t node)
+{
+    bool has;
+
+    lock_acquire(&handles->lock);
+    has = handles_slot(handles, node)->count > 0;
+    lock_release(&handles->lock);
+    return has;
+}
+
 int ll_handles_list(struct ll_handles *handles, uint64_t **ret_nodes, size_t *ret_count)
 {
     uint64_t *nodes = NULL;

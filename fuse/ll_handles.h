@@ -29,6 +29,8 @@ void ll_handles_free(struct ll_handles *handles); /* accepts NULL */
 int ll_handles_add(struct ll_handles *handles, uint64_t node);
 void ll_handles_remove(struct ll_handles *handles, uint64_t node);
 
+bool ll_handles_has(struct ll_handles *handles, uint64_t node);
+
 /* An allocated copy of the nodes (free() it); *ret_nodes is NULL when there are none. */
 int ll_handles_list(struct ll_handles *handles, uint64_t **ret_nodes, size_t *ret_count);
 

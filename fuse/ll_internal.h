@@ -41,7 +41,7 @@ struct ll {
     struct fuse_session *session;
     struct ll_loop *loop;
     struct ll_notify *notify;
-    struct ll_flusher *flusher;
+    struct ll_flusher *flusher, *seeker; /* the latter: ll_seek.c */
     struct ll_pages *pages;
     struct ll_control *control;
     struct ll_handles *dirty_files, *directories; /* ll_handles.h */
@@ -177,8 +177,6 @@ void ll_write(fuse_req_t request, fuse_ino_t node, const char *data, size_t size
 void ll_fsync(fuse_req_t request, fuse_ino_t node, int data_only, struct fuse_file_info *info);
 void ll_fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, off_t length,
                   struct fuse_file_info *info);
-void ll_lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence,
-              struct fuse_file_info *info);
 void ll_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
                         struct fuse_file_info *from_info, fuse_ino_t to, off_t to_offset,
                         struct fuse_file_info *to_info, size_t length, int flags);
@@ -187,6 +185,10 @@ void ll_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
 int ll_file_open(struct ll *ll, uint64_t node, int flags, struct fuse_file_info *info);
 void ll_opened_for_reading(struct ll *ll, uint64_t node, uint64_t handle);
 void ll_file_close(struct ll *ll, uint64_t node, int flags, uint64_t handle);
+
+/* ll_seek.c */
+void ll_lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence,
+              struct fuse_file_info *info);
 
 /* ll_directory.c */
 void ll_opendir(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info);

@@ -266,7 +266,9 @@ static int ll_start(struct ll *ll, struct ll_failure *ret_failure)
     if (error == 0)
         error = ll_pages_start(ll, &ll->pages);
     if (error == 0)
-        error = ll_flusher_start(ll, &ll->flusher);
+        error = ll_flusher_start(ll, true, &ll->flusher);
+    if (error == 0)
+        error = ll_flusher_start(ll, false, &ll->seeker);
     if (error == 0) {
         fs_set_notify(ll->fs, &notify);
         error = ll_loop_start(ll->loop, ll_on_ended, ll);
@@ -344,6 +346,7 @@ static void ll_serve(struct ll *ll, const sigset_t *awaited, ll_ready_callback *
 static void ll_stop(struct ll *ll)
 {
     ll_flusher_stop(ll->flusher);
+    ll_flusher_stop(ll->seeker);
     ll_pages_stop(ll->pages);
     ll_notify_stop(ll->notify);
     if (ll->loop != NULL)
@@ -364,6 +367,7 @@ static int ll_close_store(struct ll *ll, struct ll_failure *ret_failure)
 
     fs_close(ll->fs);
     ll_flusher_free(ll->flusher);
+    ll_flusher_free(ll->seeker);
     ll_notify_free(ll->notify);
     ll_control_free(ll->control);
     ll_handles_free(ll->dirty_files);

@@ -547,7 +547,8 @@ static void start_session(void)
     fuzz_require(ll_loop_new(&daemon_, 4, NULL, &daemon_.loop) == 0);
     fuzz_require(ll_notify_start(daemon_.session, &daemon_.notify) == 0);
     fuzz_require(ll_pages_start(&daemon_, &daemon_.pages) == 0);
-    fuzz_require(ll_flusher_start(&daemon_, &daemon_.flusher) == 0);
+    fuzz_require(ll_flusher_start(&daemon_, true, &daemon_.flusher) == 0);
+    fuzz_require(ll_flusher_start(&daemon_, false, &daemon_.seeker) == 0);
     fuzz_require(ll_loop_start(daemon_.loop, on_ended, NULL) == 0);
     call(FUSE_INIT, 0, 0, &init, sizeof init, true);
     fuzz_require(answer_error() == 0);
@@ -557,6 +558,7 @@ static void start_session(void)
 static void stop_session(void)
 {
     ll_flusher_stop(daemon_.flusher);
+    ll_flusher_stop(daemon_.seeker);
     ll_pages_stop(daemon_.pages);
     ll_notify_stop(daemon_.notify);
     ll_loop_stop(daemon_.loop);
@@ -564,6 +566,7 @@ static void stop_session(void)
     ll_loop_free(daemon_.loop);
     ll_transport_free(daemon_.transport);
     ll_flusher_free(daemon_.flusher);
+    ll_flusher_free(daemon_.seeker);
     ll_notify_free(daemon_.notify);
     ll_control_free(daemon_.control);
     ll_handles_free(daemon_.dirty_files);
