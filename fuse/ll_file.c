@@ -156,8 +156,11 @@ void ll_write(fuse_req_t request, fuse_ino_t node, const char *data, size_t size
               struct fuse_file_info *info)
 {
     struct ll *ll = ll_of(request);
-    /* A page of a mapping or of the write-back cache has its place, however the file was opened. */
-    bool append = (info->flags & O_APPEND) != 0 && !info->writepage && !ll->options->writeback;
+    /* The kernel knows where a file ends and says so, and with RWF_NOAPPEND it means another place,
+     * which looks the same here; but of sizes that a rollback has changed it may not know yet. A page of a
+     * mapping or of the write-back cache has its place, however the file was opened. */
+    bool append = (info->flags & O_APPEND) != 0 && !info->writepage && !ll->options->writeback &&
+                  atomic_load_explicit(&ll->rolled_back, memory_order_relaxed);
     bool kill = ll_wire_write_kills_privileges(ll);
     int error = kill ? ll_kill_privileges(request, node) : 0;
 

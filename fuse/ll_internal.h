@@ -52,8 +52,9 @@ struct ll {
 
     pthread_t main_thread; /* is told by signal that one of these became true */
     atomic_bool initialised, ended;
-    atomic_ullong device; /* of the mount: major << 32 | minor; 0: not known yet */
-    atomic_bool is_shut;  /* ll_shutdown.c */
+    atomic_ullong device;    /* of the mount: major << 32 | minor; 0: not known yet */
+    atomic_bool is_shut;     /* ll_shutdown.c */
+    atomic_bool rolled_back; /* the kernel may have old sizes of files that are open */
 };
 
 /* ---- nodes ---- */

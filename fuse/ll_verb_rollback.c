@@ -44,6 +44,7 @@ int ll_verb_rollback(struct ll *ll, const json_t *request, json_t *reply)
     int size = control_json_get_bytes(request, "name", name, sizeof name);
     int error = size == -ENOENT ? -EINVAL : size < 0 ? size : 0;
 
+    atomic_store(&ll->rolled_back, true);
     if (error == 0)
         error = fs_rollback(ll->fs, name, &notify, before);
     if (error == 0)

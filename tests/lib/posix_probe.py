@@ -393,6 +393,9 @@ def data():
         os.ftruncate(fd, 100)
         appender.write(b"after")
     show("append after truncate", lambda: os.stat("df").st_size)
+    with open("df", "ab") as appender:
+        show("RWF_NOAPPEND", lambda: os.pwritev(appender.fileno(), [b"mid"], 50, 0x20))
+    show("after RWF_NOAPPEND", lambda: (os.stat("df").st_size, os.pread(fd, 3, 50)))
     fd2 = os.open("df", os.O_RDWR | os.O_APPEND)
     show("pwrite with O_APPEND", lambda: (os.pwrite(fd2, b"zz", 0), os.stat("df").st_size))
     show("read past the end", lambda: os.pread(fd, 10, 1000))

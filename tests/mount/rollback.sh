@@ -46,6 +46,31 @@ printf 'more' >&4
 expect_file "$mnt/open" more
 exec 3>&- 4>&-
 
+# Who appends does so at the end that the file has now, also when he has not asked for its size.
+python3 - "$mnt" "$varve" <<'PYTHON'
+import os, subprocess, sys
+
+mnt, varve = sys.argv[1:]
+
+
+def append_after_a_rollback(before):
+    log = os.open(mnt + '/log', os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    os.write(log, b'then')
+    subprocess.check_call([varve, 'snapshot', 'create', '-q', mnt, 'log'])
+    before(log)
+    kept = subprocess.check_output([varve, 'rollback', mnt, 'log']).strip()
+    os.write(log, b'more')
+    assert os.pread(log, 100, 0) == b'thenmore', os.pread(log, 100, 0)
+    assert open(mnt + '/log', 'rb').read() == b'thenmore'
+    os.close(log)
+    os.unlink(mnt + '/log')
+    subprocess.check_call([varve, 'snapshot', 'delete', mnt, 'log', kept])
+
+
+append_after_a_rollback(lambda log: os.write(log, b' and now'))
+append_after_a_rollback(lambda log: os.truncate(mnt + '/log', 2))
+PYTHON
+
 # Unchanged files are one file in snapshots from before and after.
 "$varve" snapshot create -q "$mnt" after
 for file in headers/fs.h headers/usb/ch9.h special/page; do
