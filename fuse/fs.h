@@ -44,7 +44,8 @@
 #define FS_INO_BITS      38
 #define FS_INO_MAX       ((UINT64_C(1) << FS_INO_BITS) - 1)
 #define FS_NAME_SIZE_MAX 255
-#define FS_LINKS_MAX     65000
+#define FS_LINKS_MAX     65000      /* of a file */
+#define FS_SUBLINKS_MAX  UINT32_MAX /* of a directory: "." and the ".." of those in it count */
 #define FS_BLOCK_SIZE    4096
 #define FS_SIZE_MAX      ((UINT64_C(1) << 62) - 1)
 #define FS_BLOCK_SIZE    4096 /* what stat(2) and statfs(2) show */

@@ -126,7 +126,7 @@ static int check_new_name(struct fs_edit *edit, const struct creation *creation,
     error = fs_dentry_load(edit->view, creation->parent, creation->name, &dentry);
     if (error != -ENOENT)
         return error == 0 ? -EEXIST : error;
-    if (S_ISDIR(creation->mode) && parent->nlink >= FS_LINKS_MAX)
+    if (S_ISDIR(creation->mode) && parent->nlink >= FS_SUBLINKS_MAX)
         return -EMLINK;
     return 0;
 }

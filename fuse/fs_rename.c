@@ -257,9 +257,9 @@ static int check(struct renaming *renaming)
     if (from->parent != to->parent) {
         int gained = links_gained(renaming);
 
-        if (gained > 0 && to->directory->nlink >= FS_LINKS_MAX)
+        if (gained > 0 && to->directory->nlink >= FS_SUBLINKS_MAX)
             return -EMLINK;
-        if (gained < 0 && is_exchange(renaming) && from->directory->nlink >= FS_LINKS_MAX)
+        if (gained < 0 && is_exchange(renaming) && from->directory->nlink >= FS_SUBLINKS_MAX)
             return -EMLINK;
     }
     return 0;

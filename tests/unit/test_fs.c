@@ -264,6 +264,26 @@ static void links_end_at_the_limit(void **state)
                      -EMLINK);
 }
 
+/* ext4 goes on as well, and says 1. */
+static void directories_in_a_directory_have_no_such_limit(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    uint64_t from = fs_fixture_directory(fixture, FS_ROOT, "from");
+    uint64_t to = fs_fixture_directory(fixture, FS_ROOT, "to");
+
+    for (unsigned i = 0; i < FS_LINKS_MAX; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "d%u", i);
+        fs_fixture_directory(fixture, to, name);
+    }
+    assert_int_equal(fs_fixture_attribute(fixture, to).nlink, FS_LINKS_MAX + 2);
+    fs_fixture_directory(fixture, from, "moved");
+    assert_int_equal(fs_rename(fixture->fs, from, "moved", to, "more", 0, &fs_fixture_root), 0);
+    assert_int_equal(fs_fixture_attribute(fixture, to).nlink, FS_LINKS_MAX + 3);
+    assert_int_equal(fs_rmdir(fixture->fs, to, "more", &fs_fixture_root), 0);
+}
+
 /* ---- removing ---- */
 
 static void removing_refuses_what_it_must(void **state)
@@ -639,6 +659,7 @@ int main(void)
         FS_FIXTURE_TEST(a_symbolic_link_gives_its_target_back),
         FS_FIXTURE_TEST(a_link_is_the_same_file_with_one_more_name),
         FS_FIXTURE_TEST(links_end_at_the_limit),
+        FS_FIXTURE_TEST(directories_in_a_directory_have_no_such_limit),
         FS_FIXTURE_TEST(removing_refuses_what_it_must),
         FS_FIXTURE_TEST(a_removed_directory_takes_nothing_more),
         FS_FIXTURE_TEST(an_unlinked_file_lives_until_it_is_forgotten),
