@@ -286,6 +286,9 @@ int fs_removexattr(struct fs *fs, uint64_t node, const char *name, const struct 
 /* As rmdir in .snapshots, with nothing asked of the caller. Handles and nodes that the kernel holds
  * stay readable; it is told that the name is gone. */
 int fs_snapshot_delete(struct fs *fs, const char *name);
+/* The same of this one, which was chosen before: -ENOENT when it is gone, though there may be another of
+ * its name by now. */
+int fs_snapshot_delete_this(struct fs *fs, struct snapshot *snapshot);
 /* Tell the kernel that a name came or went in .snapshots, after snapshot_create() or
  * snapshot_rename() was called directly. */
 void fs_snapshot_announce(struct fs *fs, const char *name);

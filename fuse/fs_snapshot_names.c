@@ -6,6 +6,7 @@
  * for the others that it holds; for the one where it was asked for, it knows.
  */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "engine/base/blocking.h"
 #include "fuse/fs_names.h"
@@ -110,6 +111,16 @@ static int check_shown(struct fs *fs, uint64_t directory_ino, const char *name)
     return found > 0 ? 0 : found == 0 ? -ENOENT : found;
 }
 
+/* A snapshot that cannot be opened can be deleted all the same. */
+static void prepare_deletion(struct fs *fs, struct snapshot *snapshot)
+{
+    int error = fs_departed_add(fs, snapshot);
+
+    if (error < 0)
+        log_warning("snapshot %" PRIu64 ": what is open in it will not outlive it: %s",
+                    snapshot_id(snapshot), error_text(error));
+}
+
 static int delete_named(struct fs *fs, const char *name, uint64_t except)
 {
     struct snapshot *snapshot = snapshot_find(fs->snapshots, slice_of_string(name));
@@ -117,11 +128,7 @@ static int delete_named(struct fs *fs, const char *name, uint64_t except)
 
     if (snapshot == NULL)
         return -ENOENT;
-    /* A snapshot that cannot be opened can be deleted all the same. */
-    error = fs_departed_add(fs, snapshot);
-    if (error < 0)
-        log_warning("snapshot \"%s\": what is open in it will not outlive it: %s", name,
-                    error_text(error));
+    prepare_deletion(fs, snapshot);
     error = snapshot_delete(fs->snapshots, slice_of_string(name));
     snapshot_unref(snapshot);
     if (error < 0)
@@ -149,6 +156,23 @@ int fs_snapshot_rmdir(struct fs *fs, uint64_t directory_ino, const char *name,
 int fs_snapshot_delete(struct fs *fs, const char *name)
 {
     return fs_refuses_changes(fs) ? -EROFS : delete_named(fs, name, 0);
+}
+
+int fs_snapshot_delete_this(struct fs *fs, struct snapshot *snapshot)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    int error;
+
+    if (fs_refuses_changes(fs))
+        return -EROFS;
+    prepare_deletion(fs, snapshot);
+    error = snapshot_delete_this(fs->snapshots, snapshot);
+    if (error < 0)
+        return error;
+    snapshot_get_name(snapshot, name);
+    announce(fs, name, 0);
+    fs_departed_purge(fs, false);
+    return 0;
 }
 
 int fs_snapshot_rename(struct fs *fs, uint64_t directory_ino, const char *from, const char *to,

@@ -308,11 +308,11 @@ static int ll_prune_predict(const struct ll_prune *prune, json_t *reply)
 
 static int ll_prune_remove(struct ll_prune *prune, size_t index, json_t *object)
 {
-    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
-    int deleted;
+    int deleted = ll_verb_delete_this_snapshot(prune->ll, prune->snapshots[index]);
 
-    snapshot_get_name(prune->snapshots[index], name);
-    deleted = ll_verb_delete_snapshot(prune->ll, name);
+    /* Somebody else has deleted it meanwhile, and what has its name now was not decided about. */
+    if (deleted == -ENOENT)
+        return 0;
     return deleted < 0 ? ll_verb_set_text(object, "error", error_text(deleted)) : 0;
 }
 

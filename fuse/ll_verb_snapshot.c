@@ -215,6 +215,18 @@ int ll_verb_delete_snapshot(struct ll *ll, const char *name)
     return error;
 }
 
+int ll_verb_delete_this_snapshot(struct ll *ll, struct snapshot *snapshot)
+{
+    char name[SNAPSHOT_NAME_SIZE_MAX + 1];
+    int error = fs_snapshot_delete_this(ll->fs, snapshot);
+
+    if (error == 0) {
+        snapshot_get_name(snapshot, name);
+        ll_snapshot_changed(ll, name);
+    }
+    return error;
+}
+
 /* One that cannot be deleted does not hold the others back. */
 int ll_verb_snapshot_delete(struct ll *ll, const json_t *request, json_t *reply)
 {

@@ -31,6 +31,8 @@ int ll_verb_set_time(json_t *object, const char *key, struct timespec time);
 int ll_verb_add_result(json_t *results, const char *name, int result);
 /* Delete one and tell the kernel; 0 or the error of fs_snapshot_delete(). (ll_verb_snapshot.c) */
 int ll_verb_delete_snapshot(struct ll *ll, const char *name);
+/* The same of one that was chosen before. */
+int ll_verb_delete_this_snapshot(struct ll *ll, struct snapshot *snapshot);
 
 /* ll_verb_stats.c, ll_verb_snapshot.c, ll_verb_retention.c */
 int ll_verb_stats(struct ll *ll, const json_t *request, json_t *reply);
