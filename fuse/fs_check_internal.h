@@ -89,6 +89,8 @@ int check_frames_flush(struct check *check);
 /* So many pieces of file data that cannot be read are named; the rest is counted. */
 #define CHECK_UNREADABLE_MAX 100
 #define CHECK_PATH_SIZE      4096
+/* A path that takes more, with those of the directories above it, is not told. */
+#define CHECK_PATHS_BYTES_MAX ((size_t)64 << 20)
 /* The path of an inode, from the root of the view, or that it is not known; one line
  * (fs_check_path.c). */
 void check_describe(struct check *check, uint64_t ino, char to[CHECK_PATH_SIZE]);

@@ -37,7 +37,8 @@ static int find_path(struct diff_paths *paths, uint64_t ino, const char **ret_pa
 void check_describe(struct check *check, uint64_t ino, char to[CHECK_PATH_SIZE])
 {
     struct arena arena = {0};
-    struct diff_paths paths = {.view = check->view, .arena = &arena};
+    struct diff_paths paths = {
+        .view = check->view, .arena = &arena, .bytes_max = CHECK_PATHS_BYTES_MAX};
     const char *path = "its name is not known";
 
     (void)find_path(&paths, ino, &path);

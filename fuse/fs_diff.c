@@ -391,8 +391,8 @@ int fs_diff_make(struct engine_view *before, struct engine_view *after,
         .before = before,
         .after = after,
         .options = options,
-        .paths_before = {.view = before},
-        .paths_after = {.view = after},
+        .paths_before = {.view = before, .bytes_max = options->paths_max},
+        .paths_after = {.view = after, .bytes_max = options->paths_max},
     };
     int error = diff.memory != NULL ? 0 : -ENOMEM;
 

@@ -13,7 +13,8 @@
  *
  * Cost: that of engine_diff_next(), and a few look-ups for each change. Only the names of changed
  * files that have several of them are searched for, in one walk over all names.
- * Memory: about 200 bytes and the paths for each change, at most changes_max of them.
+ * Memory: about 200 bytes and the paths for each change, at most changes_max of them, and paths_max of
+ * paths: a tree may be so deep that they are longer than anything that can be opened.
  */
 #ifndef VARVE_FUSE_FS_DIFF_H
 #define VARVE_FUSE_FS_DIFF_H
@@ -55,9 +56,10 @@ struct fs_diff_options {
     const char *const *paths; /* only what is at or below one of these, before or after */
     size_t path_count;        /* 0: everything */
     size_t changes_max;       /* 0: no bound */
+    size_t paths_max;         /* bytes; 0: no bound */
 };
 
-/* 0; -E2BIG past the bound; -ENOMEM, ERROR_CORRUPT, I/O errors. */
+/* 0; -E2BIG past a bound; -ENOMEM, ERROR_CORRUPT, I/O errors. */
 int fs_diff_make(struct engine_view *before, struct engine_view *after,
                  const struct fs_diff_options *options, struct fs_diff *ret_diff);
 void fs_diff_free(struct fs_diff *diff); /* members; accepts a zeroed diff */

@@ -19,10 +19,12 @@
 struct diff_paths {
     struct engine_view *view;
     struct arena *arena; /* paths live there */
+    size_t bytes_max;    /* of the arena, but for the last path; 0: no bound */
     struct diff_path *slots;
     size_t slot_count, used;
 };
-/* The path of a directory, "" for the root; ERROR_CORRUPT (logged) when it has none. */
+/* The path of a directory, "" for the root; ERROR_CORRUPT (logged) when it has none, -E2BIG past the
+ * bound. */
 int diff_path_of_directory(struct diff_paths *paths, uint64_t ino, const char **ret_path);
 /* The path of a name in a directory. */
 int diff_path_of_name(struct diff_paths *paths, uint64_t directory, const char *name,
@@ -42,10 +44,10 @@ struct diff_growing { /* an array */
 /* An inode with a differing record. */
 struct diff_inode {
     uint64_t ino;
-    bool content, xattrs; /* records of that kind differ */
-    bool names;           /* of a directory: names in it came or went */
-    bool loaded;          /* before and after are known */
-    bool record;          /* the inode's own record differs */
+    bool content, xattrs;             /* records of that kind differ */
+    bool names;                       /* of a directory: names in it came or went */
+    bool loaded;                      /* before and after are known */
+    bool record;                      /* the inode's own record differs */
     bool exists_before, exists_after; /* with a name */
     struct fs_inode before, after;
 };

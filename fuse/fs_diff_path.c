@@ -75,20 +75,25 @@ static const char *copy_name(struct arena *arena, struct slice name)
     return copy;
 }
 
-static const char *join(struct arena *arena, const char *directory, const char *name)
+static int join(struct diff_paths *paths, const char *directory, const char *name,
+                const char **ret_path)
 {
     size_t directory_size = strlen(directory), name_size = strlen(name);
     size_t start = directory_size > 0 ? directory_size + 1 : 0;
-    char *path = arena_allocate(arena, start + name_size + 1);
+    char *path;
 
+    if (paths->bytes_max > 0 && paths->arena->total_bytes > paths->bytes_max)
+        return -E2BIG;
+    path = arena_allocate(paths->arena, start + name_size + 1);
     if (path == NULL)
-        return NULL;
+        return -ENOMEM;
     if (directory_size > 0) {
         memcpy(path, directory, directory_size);
         path[directory_size] = '/';
     }
     memcpy(path + start, name, name_size + 1);
-    return path;
+    *ret_path = path;
+    return 0;
 }
 
 /* ---- the name of an inode ---- */
@@ -207,8 +212,9 @@ int diff_path_of_directory(struct diff_paths *paths, uint64_t ino, const char **
     }
     while (error == 0 && count > 0) {
         count--;
-        path = join(paths->arena, path, steps[count].name);
-        error = path == NULL ? -ENOMEM : remember(paths, steps[count].ino, path);
+        error = join(paths, path, steps[count].name, &path);
+        if (error == 0)
+            error = remember(paths, steps[count].ino, path);
     }
     free(steps);
     if (error == 0)
@@ -219,14 +225,8 @@ int diff_path_of_directory(struct diff_paths *paths, uint64_t ino, const char **
 int diff_path_of_name(struct diff_paths *paths, uint64_t directory, const char *name,
                       const char **ret_path)
 {
-    const char *parent, *path;
+    const char *parent;
     int error = diff_path_of_directory(paths, directory, &parent);
 
-    if (error < 0)
-        return error;
-    path = join(paths->arena, parent, name);
-    if (path == NULL)
-        return -ENOMEM;
-    *ret_path = path;
-    return 0;
+    return error < 0 ? error : join(paths, parent, name, ret_path);
 }

@@ -16,7 +16,9 @@
 
 #define KEPT_MAX    4
 #define PAGE_COUNT  4000
+#define PAGE_BYTES  ((size_t)16 << 20) /* of paths, but for the last */
 #define CHANGES_MAX 4000000
+#define PATHS_MAX   ((size_t)1 << 30)
 
 struct kept {
     uint64_t token; /* 0: free; rising, so the lowest is the oldest */
@@ -73,18 +75,33 @@ void ll_verb_diff_drop_all(void)
     }
 }
 
+/* How many entries from `from` on make a page. */
+static size_t ll_diff_page(const struct fs_diff *diff, size_t from)
+{
+    size_t count = 0, bytes = 0;
+
+    while (count < PAGE_COUNT && from + count < diff->count && bytes < PAGE_BYTES) {
+        const struct fs_diff_entry *entry = &diff->entries[from + count++];
+
+        bytes += entry->path_before != NULL ? strlen(entry->path_before) : 0;
+        bytes += entry->path_after != NULL ? strlen(entry->path_after) : 0;
+    }
+    return count;
+}
+
 /* Answer with entries from `from` on; the diff is kept when there are more, freed when not. */
 static int ll_diff_send(struct fs_diff *diff, size_t from, json_t *reply)
 {
+    size_t next = from < diff->count ? from + ll_diff_page(diff, from) : diff->count;
     json_t *entries = json_array();
     int error = json_object_set_new(reply, "entries", entries) == 0 ? 0 : -ENOMEM;
 
     if (error == 0)
         error = ll_verb_set_number(reply, "count", diff->count);
     if (error == 0)
-        error = control_diff_append(entries, diff, from, PAGE_COUNT);
-    if (error == 0 && from + PAGE_COUNT < diff->count) {
-        error = ll_verb_set_number(reply, "next", from + PAGE_COUNT);
+        error = control_diff_append(entries, diff, from, next - from);
+    if (error == 0 && next < diff->count) {
+        error = ll_verb_set_number(reply, "next", next);
         if (error == 0)
             return ll_verb_set_number(reply, "token", ll_diff_keep(diff));
     }
@@ -121,7 +138,7 @@ static int ll_diff_get_name(const json_t *request, const char *key,
 static int ll_diff_start(struct ll *ll, const json_t *request, json_t *reply)
 {
     char from_name[SNAPSHOT_NAME_SIZE_MAX + 1], to_name[SNAPSHOT_NAME_SIZE_MAX + 1];
-    struct fs_diff_options options = {.changes_max = CHANGES_MAX};
+    struct fs_diff_options options = {.changes_max = CHANGES_MAX, .paths_max = PATHS_MAX};
     struct control_paths paths;
     const char *from, *to;
     struct fs_diff diff;

@@ -21,6 +21,8 @@
 
 #define PAGE_COUNT 4000
 #define PATH_ROOM  65536
+/* No tree is deeper than 65,536 (fs_diff_path.c). */
+#define PATH_ROOM_MAX ((size_t)65536 * 256)
 
 enum exit_code_diff { EXIT_CODE_SAME = 0, EXIT_CODE_DIFFERENT = 1, EXIT_CODE_TROUBLE = 2 };
 
@@ -112,16 +114,22 @@ static void diff_normalise_paths(struct diff_arguments *arguments, bool mounted)
 /* Names may hold anything: what a terminal would act on is shown as \xNN. */
 static void diff_print_path(const json_t *entry, const char *key)
 {
-    static char path[PATH_ROOM];
+    static char few[PATH_ROOM];
+    char *path = few, *more = NULL;
+    int size = control_json_get_bytes(entry, key, path, sizeof few);
 
-    if (control_json_get_bytes(entry, key, path, sizeof path) < 0)
-        return;
-    for (const char *letter = path; *letter != '\0'; letter++) {
+    /* Longer than anything that can be opened. */
+    if (size == -ENAMETOOLONG)
+        path = more = malloc(PATH_ROOM_MAX);
+    if (more != NULL)
+        size = control_json_get_bytes(entry, key, path, PATH_ROOM_MAX);
+    for (const char *letter = path; size > 0 && *letter != '\0'; letter++) {
         if ((unsigned char)*letter < ' ' || *letter == 127)
             (void)printf("\\x%02x", (unsigned char)*letter);
         else
             (void)putchar(*letter);
     }
+    free(more);
 }
 
 static void diff_print_size(const json_t *entry, const char *key)
@@ -322,7 +330,11 @@ static int diff_run(struct diff_arguments *arguments)
     } else {
         error = control_call(place, diff_request(arguments), &reply, text);
         if (error < 0)
-            output_error("cannot compare: %s", error == -ENOENT ? "no such snapshot" : text);
+            output_error("cannot compare: %s",
+                         error == -ENOENT  ? "no such snapshot"
+                         : error == -E2BIG ? "too much differs for one answer; the store can be "
+                                             "compared where it is not mounted"
+                                           : text);
         status = error < 0 ? EXIT_CODE_TROUBLE : diff_from_mount(&output, reply);
     }
     json_decref(output.entries);

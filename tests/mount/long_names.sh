@@ -58,3 +58,17 @@ expect_equal 'the deepest file after a remount' "$(deepest "$mnt")" '60 deep'
 expect_equal 'the deepest file in a snapshot' "$(deepest "$mnt/.snapshots/deep")" '60 deep'
 rm -r "$mnt"/ddd*
 expect_equal 'it again when the live one is removed' "$(deepest "$mnt/.snapshots/deep")" '60 deep'
+
+# So deep that the paths of what differs are more than one answer can hold.
+if [ -n "${VARVE_TEST_FULL:-}" ]; then
+    "$varve" snapshot create -q "$mnt" before
+    python3 -c '
+import os, sys
+os.chdir(sys.argv[1])
+for level in range(1500):
+    os.mkdir("e" * 250)
+    os.chdir("e" * 250)
+' "$mnt"
+    expect_status 1 "$varve" snapshot diff -q -v "$mnt" before
+    expect_equal 'what differs' "$output" '1500 added, 0 removed, 0 modified, 0 renamed'
+fi

@@ -282,6 +282,32 @@ static void more_changes_than_asked_for_are_an_error(void **state)
     snapshot_unref(snapshot);
 }
 
+/* Directories in directories, whose paths together grow with the square of their number. */
+static void longer_paths_than_asked_for_are_an_error(void **state)
+{
+    struct fs_fixture *fixture = *state;
+    struct fs_diff_options options = {.paths_max = 1 << 20};
+    struct snapshot *snapshot = take_snapshot(fixture, "s");
+    struct engine_view *before, *after;
+    uint64_t directory = FS_ROOT;
+    char name[201] = {0};
+    struct fs_diff diff;
+
+    memset(name, 'd', sizeof name - 1);
+    for (int i = 0; i < 300; i++)
+        directory = fs_fixture_directory(fixture, directory, name);
+    after = engine_view_acquire(fixture->engine);
+    assert_int_equal(snapshot_view_get(snapshot, &before), 0);
+    assert_int_equal(fs_diff_make(before, after, &options, &diff), -E2BIG);
+    options.paths_max = 64 << 20;
+    assert_int_equal(fs_diff_make(before, after, &options, &diff), 0);
+    assert_int_equal(diff.count, 300);
+    fs_diff_free(&diff);
+    snapshot_view_put(snapshot, before);
+    engine_view_release(after);
+    snapshot_unref(snapshot);
+}
+
 static void cost_follows_the_changes(void **state)
 {
     struct fs_fixture *fixture = *state;
@@ -371,6 +397,7 @@ int main(void)
         FS_FIXTURE_TEST(an_open_file_without_a_name_is_gone),
         FS_FIXTURE_TEST(touching_is_told_also_of_the_root),
         FS_FIXTURE_TEST(more_changes_than_asked_for_are_an_error),
+        FS_FIXTURE_TEST(longer_paths_than_asked_for_are_an_error),
         FS_FIXTURE_TEST(cost_follows_the_changes),
         FS_FIXTURE_TEST(random_histories_are_told_as_a_walk_of_both_trees_says),
     };
