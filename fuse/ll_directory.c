@@ -126,6 +126,20 @@ static void ll_listing_forget(struct ll_listing *listing)
     }
 }
 
+/* A rollback has come in between (ll_attribute_timeout): of what was filled in before, too. */
+static void ll_listing_distrust(struct ll_listing *listing)
+{
+    struct fuse_direntplus header;
+    size_t at = 0;
+
+    while (at + sizeof header <= listing->used) {
+        memcpy(&header, listing->data + at, sizeof header);
+        header.entry_out.attr_valid = header.entry_out.attr_valid_nsec = 0;
+        memcpy(listing->data + at, &header, sizeof header);
+        at += FUSE_DIRENTPLUS_SIZE(&header);
+    }
+}
+
 static void ll_read_directory(fuse_req_t request, uint64_t node, size_t size, off_t cookie,
                               const struct fuse_file_info *info, bool plus)
 {
@@ -144,6 +158,8 @@ static void ll_read_directory(fuse_req_t request, uint64_t node, size_t size, of
     }
     error = fs_readdir(ll_directory_of(info), (uint64_t)cookie, plus,
                        plus ? ll_listing_add_plus : ll_listing_add, &listing);
+    if (plus && ll_loop_meets_rollback(listing.ll))
+        ll_listing_distrust(&listing);
     /* After an error the entries before it are delivered; the next call meets it again. */
     if (error < 0 && listing.used == 0)
         ll_reply_error(request, error);

@@ -160,7 +160,7 @@ void ll_write(fuse_req_t request, fuse_ino_t node, const char *data, size_t size
      * which looks the same here; but of sizes that a rollback has changed it may not know yet. A page of a
      * mapping or of the write-back cache has its place, however the file was opened. */
     bool append = (info->flags & O_APPEND) != 0 && !info->writepage && !ll->options->writeback &&
-                  atomic_load_explicit(&ll->rolled_back, memory_order_relaxed);
+                  atomic_load_explicit(&ll->rollbacks, memory_order_relaxed) > 0;
     bool kill = ll_wire_write_kills_privileges(ll);
     int error = kill ? ll_kill_privileges(request, node) : 0;
 

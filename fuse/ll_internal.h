@@ -52,9 +52,9 @@ struct ll {
 
     pthread_t main_thread; /* is told by signal that one of these became true */
     atomic_bool initialised, ended;
-    atomic_ullong device;    /* of the mount: major << 32 | minor; 0: not known yet */
-    atomic_bool is_shut;     /* ll_shutdown.c */
-    atomic_bool rolled_back; /* the kernel may have old sizes of files that are open */
+    atomic_ullong device;           /* of the mount: major << 32 | minor; 0: not known yet */
+    atomic_bool is_shut;            /* ll_shutdown.c */
+    atomic_uint_fast64_t rollbacks; /* begun and ended ones: odd while one is under way */
 };
 
 /* ---- nodes ---- */
@@ -129,7 +129,7 @@ void ll_reply_error(fuse_req_t request, int error);
 void ll_fill_stat(const struct fs_attribute *attribute, struct stat *ret_stat);
 void ll_fill_entry(const struct ll *ll, uint64_t parent, const struct fs_entry *entry,
                    struct fuse_entry_param *ret_param);
-double ll_attribute_timeout(const struct fs_entry *entry);
+double ll_attribute_timeout(const struct ll *ll, const struct fs_entry *entry);
 
 /* Answer a lookup-like request: error, or the entry (its lookup is taken back when not delivered).
  */

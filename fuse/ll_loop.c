@@ -58,6 +58,7 @@ struct ll_worker {
     atomic_uint wakers; /* threads that are about to signal it */
     struct ll_source *source;
     atomic_bool reading; /* inside the read of its source */
+    uint64_t rollbacks;  /* of struct ll, when its request was begun */
     int cpu;             /* bound to it; -1: to none, CPU_UNKNOWN: as its maker was */
     int thread_id;
     bool yields;            /* runs as SCHED_IDLE; its own, except that others may end it */
@@ -105,6 +106,14 @@ const void *ll_loop_request(size_t *ret_size)
     invariant(current_worker != NULL);
     *ret_size = current_worker->request.size;
     return current_worker->request.mem;
+}
+
+bool ll_loop_meets_rollback(const struct ll *ll)
+{
+    const struct ll_worker *worker = current_worker;
+
+    return worker != NULL &&
+           (worker->rollbacks % 2 != 0 || worker->rollbacks != atomic_load(&ll->rollbacks));
 }
 
 void *ll_loop_reply_buffer(size_t size)
@@ -550,6 +559,7 @@ static void ll_worker_handle(struct ll_worker *worker)
         ll_loop_note_caller(worker->loop, &worker->request);
     ll_yield_notice(worker->loop->yield);
     ll_opcode_count(&ll->opcodes, worker->request.mem, worker->request.size);
+    worker->rollbacks = atomic_load(&ll->rollbacks);
     blocking_set_hook(ll_loop_hand_over, worker);
     if (!ll_shutdown_refuses(ll, worker->request.mem, worker->request.size) &&
         !ll_wire_handle(ll, worker->request.mem, worker->request.size))

@@ -59,6 +59,10 @@ void ll_loop_stop(struct ll_loop *loop);
 /* Of the calling serving thread: the raw request it is handling. */
 const void *ll_loop_request(size_t *ret_size);
 
+/* Is a rollback under way, or was there one since this thread began its request? False in threads that
+ * serve none. */
+bool ll_loop_meets_rollback(const struct ll *ll);
+
 /* Of the calling serving thread: at least `size` bytes, aligned to pages, that last until the next
  * call or request. NULL: out of memory. */
 void *ll_loop_reply_buffer(size_t size);

@@ -86,9 +86,15 @@ void ll_fill_stat(const struct fs_attribute *attribute, struct stat *ret_stat)
     };
 }
 
-double ll_attribute_timeout(const struct fs_entry *entry)
+/*
+ * A rollback tells the kernel of each inode that is another now. Of one that the kernel is about to meet,
+ * by an answer that was begun before, it would have told too early: what such an answer says is asked
+ * for again. (Names need none of this: the kernel takes them out under their directory's lock, which
+ * whoever looks one up holds.)
+ */
+double ll_attribute_timeout(const struct ll *ll, const struct fs_entry *entry)
 {
-    return entry->stable ? LL_TIMEOUT_FOREVER : 0;
+    return entry->stable && !ll_loop_meets_rollback(ll) ? LL_TIMEOUT_FOREVER : 0;
 }
 
 /*
@@ -108,7 +114,7 @@ void ll_fill_entry(const struct ll *ll, uint64_t parent, const struct fs_entry *
     *ret_param = (struct fuse_entry_param){
         .ino = entry->attribute.node,
         .generation = entry->attribute.generation,
-        .attr_timeout = ll_attribute_timeout(entry),
+        .attr_timeout = ll_attribute_timeout(ll, entry),
         .entry_timeout = ll_entry_timeout(ll, parent),
     };
     ll_fill_stat(&entry->attribute, &ret_param->attr);
@@ -151,7 +157,7 @@ void ll_reply_attribute(fuse_req_t request, int error, const struct fs_entry *en
         return;
     }
     ll_fill_stat(&entry->attribute, &attributes);
-    (void)fuse_reply_attr(request, &attributes, ll_attribute_timeout(entry));
+    (void)fuse_reply_attr(request, &attributes, ll_attribute_timeout(ll_of(request), entry));
 }
 
 void ll_reply_count(fuse_req_t request, int64_t result)

@@ -44,9 +44,11 @@ int ll_verb_rollback(struct ll *ll, const json_t *request, json_t *reply)
     int size = control_json_get_bytes(request, "name", name, sizeof name);
     int error = size == -ENOENT ? -EINVAL : size < 0 ? size : 0;
 
-    atomic_store(&ll->rolled_back, true);
-    if (error == 0)
+    if (error == 0) {
+        atomic_fetch_add(&ll->rollbacks, 1);
         error = fs_rollback(ll->fs, name, &notify, before);
+        atomic_fetch_add(&ll->rollbacks, 1);
+    }
     if (error == 0)
         error = ll_verb_set_text(reply, "name", name);
     if (error == 0)

@@ -124,7 +124,7 @@ static int ll_wire_make_tmpfile(struct ll *ll, const struct fuse_in_header *head
                 .nodeid = entry.attribute.node,
                 .generation = entry.attribute.generation,
                 .entry_valid = (uint64_t)LL_TIMEOUT_FOREVER,
-                .attr_valid = (uint64_t)ll_attribute_timeout(&entry),
+                .attr_valid = (uint64_t)ll_attribute_timeout(ll, &entry),
             },
         .open = {.fh = info.fh, .open_flags = FOPEN_KEEP_CACHE},
     };
@@ -231,7 +231,7 @@ static void ll_wire_statx(struct ll *ll, const struct fuse_in_header *header)
     }
     attribute = &entry.attribute;
     out = (struct ll_wire_statx_out){
-        .valid_s = (uint64_t)ll_attribute_timeout(&entry),
+        .valid_s = (uint64_t)ll_attribute_timeout(ll, &entry),
         .mask = STATX_BASIC_STATS | STATX_BTIME,
         .block_size = FS_BLOCK_SIZE,
         .nlink = attribute->nlink,
