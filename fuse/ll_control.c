@@ -50,18 +50,35 @@ void ll_control_free(struct ll_control *control)
 
 /* ---- texts in parts ---- */
 
-/* Keep it until the next part; its buffer is taken over. The oldest makes room. Returns the token.
- */
+/* What makes room: nothing while one is free, else the oldest; of a user who has his share, his own
+ * oldest. The lock is held. */
+static struct ll_pending *ll_control_room(struct ll_control *control, uid_t uid)
+{
+    struct ll_pending *oldest = &control->pending[0], *own = NULL;
+    size_t count = 0;
+
+    for (size_t i = 0; i < LL_CONTROL_PENDING_MAX; i++) {
+        struct ll_pending *pending = &control->pending[i];
+
+        if (pending->token < oldest->token)
+            oldest = pending;
+        if (pending->token == 0 || pending->uid != uid)
+            continue;
+        count++;
+        if (own == NULL || pending->token < own->token)
+            own = pending;
+    }
+    return count < LL_CONTROL_SHARE ? oldest : own;
+}
+
+/* Keep it until the next part; its buffer is taken over. Returns the token. */
 static uint64_t ll_control_keep(struct ll_control *control, struct ll_pending *pending)
 {
-    struct ll_pending *slot = &control->pending[0];
+    struct ll_pending *slot;
     struct buffer dropped;
 
     lock_acquire(&control->lock);
-    for (size_t i = 1; i < LL_CONTROL_PENDING_MAX; i++) {
-        if (control->pending[i].token < slot->token)
-            slot = &control->pending[i];
-    }
+    slot = ll_control_room(control, pending->uid);
     dropped = slot->text;
     pending->token = control->next_token++;
     *slot = *pending;

@@ -2,8 +2,8 @@
 /*
  * ll_control.h - the daemon's side of control_protocol.h
  *
- * Bounds:  LL_CONTROL_REPLIES_MAX replies longer than one message wait to be fetched; the oldest
- * goes. Threads: any.
+ * Bounds:  LL_CONTROL_PENDING_MAX requests that are still arriving and replies longer than one message
+ * that wait to be fetched, LL_CONTROL_SHARE of one user; the oldest goes. Threads: any.
  */
 #ifndef VARVE_FUSE_LL_CONTROL_H
 #define VARVE_FUSE_LL_CONTROL_H
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define LL_CONTROL_PENDING_MAX 16
+#define LL_CONTROL_SHARE       8 /* of them for one user */
 
 struct ll;
 struct fuse_req;

@@ -113,6 +113,34 @@ expect_errno OK by_handle "$mnt/public/private"
 as $own cat "$past/public/private" >/dev/null || fail 'the owner may not read his past'
 expect_equal 'mkdir by an owner of files' "$(as $own python3 "$call" mkdir "$mnt/.snapshots/x")" EPERM
 
+# Whoever begins requests by the command line's channel, and does not end them, keeps nobody from it.
+python3 - "$mnt" $other <<'PYTHON' || fail 'an outsider takes the room of others'
+import fcntl, os, struct, sys
+
+CONTROL = 3 << 30 | 12288 << 16 | ord('v') << 8 | 0x56
+WHOLE, PART = 0x76727663, 0x76727670
+mnt = os.open(sys.argv[1], os.O_RDONLY)
+
+
+def send(magic, token, data):
+    message = bytearray(struct.pack('=IIQ', magic, len(data), token) + data.ljust(12272, b'\0'))
+    fcntl.ioctl(mnt, CONTROL, message)
+    return struct.unpack_from('=IIQ', message)[2]
+
+
+token = send(PART, 0, b'{"verb":')
+child = os.fork()
+if child == 0:
+    os.setgroups([])
+    os.setresgid(*[int(sys.argv[2])] * 3)
+    os.setresuid(*[int(sys.argv[2])] * 3)
+    for _ in range(100):
+        send(PART, 0, b'{"verb":')
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+send(WHOLE, token, b' "sync"}')
+PYTHON
+
 # ... unless root made the mount for him.
 store_remount -o uid=$own
 as $own mkdir "$mnt/.snapshots/own" || fail 'the owner of the mount may not make a snapshot'
