@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/manifest_codec.h"
 #include "engine/rebuild_internal.h"
 
 #define CACHE_BYTES (8 * 1024 * 1024)
