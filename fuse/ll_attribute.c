@@ -64,6 +64,11 @@ void ll_setattr(fuse_req_t request, fuse_ino_t node, struct stat *attributes, in
     (void)info;
     ll_decode_setattr(ll, attributes, to_set, &change);
     error = fs_setattr(ll->fs, node, &change, &caller, &entry);
+    /* The times of writes that the kernel had held back, of a file that is immutable by now: those
+     * writes were taken, with times of their own, and whoever closes the file would get the error. */
+    if (error == -EPERM && ll->options->writeback &&
+        to_set == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME))
+        error = fs_getattr(ll->fs, node, &entry);
     ll_reply_attribute(request, error, &entry);
 }
 

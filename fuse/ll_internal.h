@@ -41,7 +41,7 @@ struct ll {
     struct fuse_session *session;
     struct ll_loop *loop;
     struct ll_notify *notify;
-    struct ll_flusher *flusher, *seeker; /* the latter: ll_seek.c */
+    struct ll_flusher *flusher, *seeker; /* the latter: ll_seek.c, ll_ioctl.c */
     struct ll_pages *pages;
     struct ll_control *control;
     struct ll_handles *dirty_files, *directories; /* ll_handles.h */

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/fs.h>
+#include <stdlib.h>
 
 #include "fuse/control_protocol.h"
 
@@ -42,33 +43,82 @@ static void ll_get_number(fuse_req_t request, uint64_t node, unsigned command, s
     (void)fuse_reply_ioctl(request, 0, &number, sizeof number);
 }
 
+/* ---- setting flags ---- */
+
+struct ll_flags_job {
+    struct ll_job job; /* first */
+    fuse_req_t request;
+    uint64_t node;
+    uint32_t flags, project;
+    bool has_project;
+};
+
 /* The kernel keeps the attributes, and does not know that setting flags changes ctime. Only those
  * are dropped, which waits for nothing, so it may be done here: before the caller goes on. */
-static int ll_change_flags(fuse_req_t request, uint64_t node, uint32_t flags,
-                           const uint32_t *project)
+static void ll_apply_flags(const struct ll_flags_job *change)
 {
-    struct fs_caller caller = ll_caller(request);
-    struct ll *ll = ll_of(request);
-    int error = fs_set_flags(ll->fs, node, flags, project, &caller);
+    struct fs_caller caller = ll_caller(change->request);
+    struct ll *ll = ll_of(change->request);
+    int error = fs_set_flags(ll->fs, change->node, change->flags,
+                             change->has_project ? &change->project : NULL, &caller);
 
-    if (error == 0)
-        (void)fuse_lowlevel_notify_inval_inode(ll->session, node, -1, 0);
-    return error;
+    if (error < 0) {
+        ll_reply_error(change->request, error);
+        return;
+    }
+    (void)fuse_lowlevel_notify_inval_inode(ll->session, change->node, -1, 0);
+    (void)fuse_reply_ioctl(change->request, 0, NULL, 0);
+}
+
+static void ll_flags_run(struct ll *ll, struct ll_job *job, int error)
+{
+    struct ll_flags_job *change = (struct ll_flags_job *)job;
+
+    if (error == 0) {
+        (void)fuse_lowlevel_notify_inval_inode(ll->session, change->node, 0, 0);
+        ll_apply_flags(change);
+    } else {
+        ll_reply_error(change->request, error);
+    }
+    free(change);
+}
+
+/*
+ * What was written before the flags is written: an immutable file takes nothing any more, and one that
+ * is append-only nothing but at its end. The kernel holds the inode's lock meanwhile, so what it still
+ * has is fetched as for a seek (ll_seek.c).
+ */
+static void ll_change_flags(const struct ll_flags_job *change)
+{
+    struct ll *ll = ll_of(change->request);
+    struct ll_flags_job *job;
+
+    if ((change->flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) == 0 ||
+        !ll_handles_has(ll->dirty_files, change->node)) {
+        ll_apply_flags(change);
+        return;
+    }
+    job = malloc(sizeof *job);
+    if (job == NULL) {
+        ll_reply_error(change->request, -ENOMEM);
+        return;
+    }
+    *job = *change;
+    job->job.run = ll_flags_run;
+    if (!ll_flusher_submit(ll->seeker, &job->job))
+        ll_flags_run(ll, &job->job, -ENOTCONN);
 }
 
 static void ll_set_flags(fuse_req_t request, uint64_t node, const void *in, size_t in_size)
 {
-    uint32_t flags;
-    int error = -EINVAL;
+    struct ll_flags_job change = {.request = request, .node = node};
 
-    if (in_size >= sizeof flags) {
-        memcpy(&flags, in, sizeof flags);
-        error = ll_change_flags(request, node, flags, NULL);
+    if (in_size < sizeof change.flags) {
+        ll_reply_error(request, -EINVAL);
+        return;
     }
-    if (error < 0)
-        ll_reply_error(request, error);
-    else
-        (void)fuse_reply_ioctl(request, 0, NULL, 0);
+    memcpy(&change.flags, in, sizeof change.flags);
+    ll_change_flags(&change);
 }
 
 static void ll_get_extended(fuse_req_t request, uint64_t node, size_t out_size)
@@ -113,14 +163,17 @@ static void ll_set_extended(fuse_req_t request, uint64_t node, const void *in, s
             attributes.fsx_xflags &= ~flag_pairs[i].extended;
         }
         /* HASATTR only informs. */
-        error = (attributes.fsx_xflags & ~(uint32_t)FS_XFLAG_HASATTR) != 0
-                    ? -EOPNOTSUPP
-                    : ll_change_flags(request, node, entry.attribute.flags, &attributes.fsx_projid);
+        if ((attributes.fsx_xflags & ~(uint32_t)FS_XFLAG_HASATTR) != 0)
+            error = -EOPNOTSUPP;
     }
     if (error < 0)
         ll_reply_error(request, error);
     else
-        (void)fuse_reply_ioctl(request, 0, NULL, 0);
+        ll_change_flags(&(struct ll_flags_job){.request = request,
+                                               .node = node,
+                                               .flags = entry.attribute.flags,
+                                               .project = attributes.fsx_projid,
+                                               .has_project = true});
 }
 
 void ll_ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void *argument,
