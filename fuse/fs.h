@@ -216,12 +216,18 @@ int fs_open_file(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_hand
  * the kernel's caller that must hear of it, and what writes is asked again. */
 int fs_check_open(struct fs *fs, uint64_t node, int flags);
 void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle);
+/* Of a snapshot's file: was it opened for the first time since it is looked up? */
+bool fs_opened_first(uint64_t handle);
 /* The file was opened to be read, or the directory (handle 0) to be listed, perhaps from the kernel's
  * memory: that counts as reading it. True when its time of access is another by that. What must be
  * in READ requests counts there, after which the kernel looks at the time anew by itself. */
 bool fs_opened_for_reading(struct fs *fs, uint64_t node, uint64_t handle);
 /* With the handle of a call: this reading does not count as access (O_NOATIME). */
 #define FS_HANDLE_NO_ATIME UINT64_C(4)
+
+/* All of a file that has at most `room_bytes`: how many there are; 0 when it is empty or larger. It does
+ * not count as access. Errors are those of fs_read(). */
+int64_t fs_read_whole(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_t room_bytes);
 
 /* Bytes read (short only at the end of the file); holes are zeros. -EISDIR, -EIO ... */
 int64_t fs_read(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_t size_bytes,

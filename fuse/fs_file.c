@@ -3,7 +3,7 @@
  * fs_file.c - open files, durability, and the frame of every change of a file's data
  *
  * A handle of a live file says whether it may write. A handle of a snapshot's file is a pinned
- * location, so that it reads on after the snapshot is deleted. 0 is "never opened".
+ * location, so that it reads on after the snapshot is deleted, and a bit. 0 is "never opened".
  */
 #include "fuse/fs_atime.h"
 #include "fuse/fs_data.h"
@@ -19,7 +19,11 @@
 
 /* ---- open files ---- */
 
-/* A pointer is aligned: its low bits are free for FS_HANDLE_NO_ATIME. */
+/* A pointer is aligned: its low bits are free for FS_HANDLE_NO_ATIME and this one: nobody had the
+ * file open before, since the kernel knows it. */
+#define HANDLE_FIRST_OF_SNAPSHOT UINT64_C(1)
+#define HANDLE_BITS              (HANDLE_FIRST_OF_SNAPSHOT | FS_HANDLE_NO_ATIME)
+
 static bool handle_is_pointer(uint64_t handle)
 {
     return handle > (HANDLE_WRITE | FS_HANDLE_NO_ATIME);
@@ -27,8 +31,13 @@ static bool handle_is_pointer(uint64_t handle)
 
 const struct fs_location *fs_handle_location(uint64_t handle)
 {
-    handle &= ~FS_HANDLE_NO_ATIME;
-    return handle_is_pointer(handle) ? (const struct fs_location *)(uintptr_t)handle : NULL;
+    return handle_is_pointer(handle) ? (const struct fs_location *)(uintptr_t)(handle & ~HANDLE_BITS)
+                                     : NULL;
+}
+
+bool fs_opened_first(uint64_t handle)
+{
+    return handle_is_pointer(handle) && (handle & HANDLE_FIRST_OF_SNAPSHOT) != 0;
 }
 
 static int open_live(struct fs *fs, uint64_t node, bool writable, uint64_t *ret_handle)
@@ -62,7 +71,7 @@ static int open_in_snapshot(struct fs *fs, uint64_t node, uint64_t *ret_handle)
         free(location);
         return result;
     }
-    *ret_handle = (uintptr_t)location;
+    *ret_handle = (uintptr_t)location | (result > 0 ? HANDLE_FIRST_OF_SNAPSHOT : 0);
     return 0;
 }
 
@@ -113,7 +122,7 @@ void fs_release_file(struct fs *fs, uint64_t node, uint64_t handle)
     if (handle == 0)
         return;
     if (handle_is_pointer(handle)) {
-        struct fs_location *location = (struct fs_location *)(uintptr_t)handle;
+        struct fs_location *location = (struct fs_location *)(uintptr_t)(handle & ~HANDLE_BITS);
 
         fs_location_put(fs, location);
         free(location);

@@ -235,6 +235,25 @@ int64_t fs_read(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_
     return result;
 }
 
+int64_t fs_read_whole(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_t room_bytes)
+{
+    struct fs_source source;
+    struct fs_inode inode;
+    int64_t result = fs_source_get(fs, node, handle, &source);
+
+    if (result < 0)
+        return result;
+    result = fs_source_load(&source, &inode);
+    if (result == 0 && inode.size_bytes > 0 && inode.size_bytes <= room_bytes) {
+        result = read_range(source.location.view, source.location.ino, &inode, 0,
+                            inode.size_bytes, data);
+        if (result >= 0)
+            result = (int64_t)inode.size_bytes;
+    }
+    fs_source_put(fs, &source);
+    return result;
+}
+
 /* ---- data and holes ---- */
 
 /*

@@ -2,7 +2,7 @@
 /*
  * ll_file.c - requests about open files
  */
-#include "fuse/ll_internal.h"
+#include "fuse/ll_prefetch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -66,7 +66,8 @@ void ll_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *info)
     int error = fs_check_open(ll->fs, node, info->flags);
 
     if (error == 0)
-        error = ll_file_open(ll, node, info->flags, info);
+        error = fs_node_is_live(node) ? ll_file_open(ll, node, info->flags, info)
+                                      : ll_prefetch_open(ll, node, info->flags, info);
     if (error == 0 && (info->flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY)
         ll_opened_for_reading(ll, node, info->fh);
     if (error < 0)

@@ -43,6 +43,8 @@ struct ll {
     struct ll_notify *notify;
     struct ll_flusher *flusher, *seeker; /* the latter: ll_seek.c, ll_ioctl.c */
     struct ll_pages *pages;
+    struct ll_prefetch *prefetch; /* NULL: not done */
+    uint64_t prefetched;          /* files; atomic, relaxed */
     struct ll_control *control;
     struct ll_handles *dirty_files, *directories; /* ll_handles.h */
     struct ll_transport *transport;

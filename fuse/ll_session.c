@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "engine/base/blocking.h"
+#include "fuse/ll_prefetch.h"
 #include "fuse/mountinfo.h"
 
 /* After a successful unmount the connection may live on in another mount namespace: that long. */
@@ -257,6 +258,7 @@ static int ll_start(struct ll *ll, struct ll_failure *ret_failure)
 
     ll->dirty_files = ll_handles_new();
     ll->directories = ll_handles_new();
+    ll->prefetch = ll_prefetch_new();
     error =
         ll->dirty_files == NULL || ll->directories == NULL ? -ENOMEM : ll_control_new(&ll->control);
     if (error == 0)
@@ -372,6 +374,7 @@ static int ll_close_store(struct ll *ll, struct ll_failure *ret_failure)
     ll_control_free(ll->control);
     ll_handles_free(ll->dirty_files);
     ll_handles_free(ll->directories);
+    ll_prefetch_free(ll->prefetch);
     if (ll->engine != NULL)
         error = engine_close(ll->engine);
     io_close_backend(ll->io);

@@ -193,14 +193,15 @@ static int ll_stats_daemon(struct ll *ll, json_t *reply)
     ll_loop_get_statistics(ll->loop, &loop);
     ll_notify_get_statistics(ll->notify, &notify);
     object = json_pack(
-        "{s:i, s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I}", "pid",
+        "{s:i, s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "pid",
         (int)getpid(), "version", VARVE_VERSION, "transport",
         ll_transport_uses_rings(ll) ? "io_uring" : "dev", "requests", (json_int_t)loop.requests,
         "hand_overs", (json_int_t)loop.hand_overs, "threads_started",
         (json_int_t)loop.threads_started, "threads", (int)loop.threads, "threads_peak",
         (int)loop.threads_peak, "threads_parked", (int)loop.parked, "threads_max",
         (int)ll->options->threads_max, "all_threads_busy", (int)loop.leaderless, "yields",
-        (json_int_t)loop.yields, "notifications_sent", (json_int_t)notify.sent,
+        (json_int_t)loop.yields, "files_prefetched",
+        (json_int_t)__atomic_load_n(&ll->prefetched, __ATOMIC_RELAXED), "notifications_sent", (json_int_t)notify.sent,
         "notifications_dropped", (json_int_t)notify.dropped, "memory_bytes",
         (json_int_t)ll_memory_bytes(), "memory_peak_bytes", (json_int_t)ll_peak_memory_bytes());
     return object != NULL && json_object_set_new(reply, "daemon", object) == 0 ? 0 : -ENOMEM;

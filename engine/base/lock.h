@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 enum lock_rank {
+    LOCK_RANK_LL_PREFETCH = 6, /* OPEN of a snapshot's file: held across I/O */
     LOCK_RANK_SNAPSHOT_CHANGE = 10, /* create, delete, rename of snapshots: held across I/O */
     LOCK_RANK_FS_RENAME = 16,       /* one directory changes its parent at a time: held across I/O */
     LOCK_RANK_FS_INODE = 20,        /* stripes; several are taken in stripe order */
