@@ -501,12 +501,12 @@ static size_t choose_chunks(struct engine *engine, const struct version *version
     if (catalogue_copy(engine, &all, &all_count) < 0)
         return 0;
     pinned = malloc((all_count + 1) * sizeof *pinned);
-    if (pinned != NULL && compaction_pick_blobs(version, all, all_count, &policy, ids,
-                                                COLLECT_CHUNKS_MAX, ret_totals) > 0) {
+    if (pinned != NULL && collection_pick(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX,
+                                          ret_totals) > 0) {
         policy.pinned = pinned;
         policy.pinned_count = find_linked(engine, all, all_count, pinned);
-        count = compaction_pick_blobs(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX,
-                                      ret_totals);
+        count =
+            collection_pick(version, all, all_count, &policy, ids, COLLECT_CHUNKS_MAX, ret_totals);
     }
     free(pinned);
     free(all);

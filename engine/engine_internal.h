@@ -23,6 +23,7 @@
 #include "engine/base/log.h"
 #include "engine/blob_reader.h"
 #include "engine/blob_writer.h"
+#include "engine/collection_pick.h"
 #include "engine/compaction_pick.h"
 #include "engine/engine.h"
 #include "engine/manifest.h"

@@ -337,6 +337,24 @@ int version_build(const struct version *base, const uint64_t *remove, size_t rem
     return 0;
 }
 
+size_t version_table_find_use(const struct version_table *table, const uint64_t *chunks,
+                              size_t count)
+{
+    size_t use = 0, chunk = 0;
+
+    while (use < table->meta.use_count && chunk < count) {
+        uint64_t id = table->meta.uses[use].chunk_id;
+
+        if (id == chunks[chunk])
+            return chunk;
+        if (id < chunks[chunk])
+            use++;
+        else
+            chunk++;
+    }
+    return count;
+}
+
 const struct version_blob *version_find_blob(const struct version *version, uint64_t chunk_id)
 {
     size_t low = 0, high = version->blob_count;

@@ -65,6 +65,10 @@ void version_table_unref(struct version_table *table); /* accepts NULL */
 /* The table's reader, opened if need be; borrowed for as long as the table is referenced. */
 int version_table_reader(struct version_table *table, struct table_reader **ret_reader);
 
+/* Index of the first of the (sorted) blob chunks that the table refers to, or `count`. */
+size_t version_table_find_use(const struct version_table *table, const uint64_t *chunks,
+                              size_t count);
+
 struct version *version_ref(struct version *version);
 void version_unref(struct version *version); /* accepts NULL */
 
