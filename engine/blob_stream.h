@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blob_stream.h - what the parts of the blob writer share; private to blob_writer.c, blob_flush.c
- * and blob_seal.c
+ * blob_stream.h - what the parts of the blob writer share; private to blob_writer.c, blob_append.c,
+ * blob_flush.c and blob_seal.c
  *
  * A chunk is a stream of bytes, cut into pieces of BLOB_BUFFER_SIZE at multiples of that size. The
  * pieces that are not wholly written yet lie in buffers, a contiguous run of them up to the end:
@@ -109,6 +109,9 @@ void blob_chunk_unref_locked(struct blob_writer *writer, struct blob_chunk *chun
 /* Lock held. */
 struct blob_chunk *blob_writer_find_locked(struct blob_writer *writer, uint64_t chunk_id);
 int blob_writer_latch_locked(struct blob_writer *writer, int error);
+
+/* The list of chunks has changed. Lock held. */
+void blob_writer_update_lowest_locked(struct blob_writer *writer);
 
 /* ---- blob_flush.c ---- */
 
