@@ -47,15 +47,42 @@ int engine_latch(struct engine *engine, int error, const char *what)
     return error;
 }
 
+/* What the log or the blob writer keep: their threads meet errors that nobody has asked for yet. */
+static int kept_error(struct engine *engine, const char **ret_what)
+{
+    int error;
+
+    *ret_what = "write-ahead log";
+    if (engine->wal == NULL)
+        return 0;
+    error = wal_error(engine->wal);
+    if (error != 0)
+        return error;
+    *ret_what = "blob data";
+    return blob_writer_error(engine->blob_writer);
+}
+
 bool engine_can_retry(struct engine *engine, int error)
 {
-    return error_is_shortage(error) && engine->wal != NULL && wal_error(engine->wal) == 0 &&
-           blob_writer_error(engine->blob_writer) == 0 && !manifest_is_poisoned(engine->manifest);
+    const char *what;
+
+    return error_is_shortage(error) && engine->wal != NULL && kept_error(engine, &what) == 0 &&
+           !manifest_is_poisoned(engine->manifest);
 }
 
 int engine_failed(struct engine *engine, int error, const char *what)
 {
-    return engine_can_retry(engine, error) ? error : engine_latch(engine, error, what);
+    const char *kept_what;
+    int kept;
+
+    if (engine_can_retry(engine, error))
+        return error;
+    kept = error_is_shortage(error) ? kept_error(engine, &kept_what) : 0;
+    if (kept != 0)
+        (void)engine_latch(engine, kept, kept_what);
+    else
+        (void)engine_latch(engine, error, what);
+    return error;
 }
 
 bool engine_latched(const struct engine *engine)

@@ -505,7 +505,7 @@ static int lead_once_locked(struct engine *engine, bool sync)
         if (can_retry)
             fills = leader_cut_fills(fills, left);
         else
-            engine_latch(engine, result, what);
+            engine_failed(engine, result, what);
         taken_sequence = leader_last_sequence(fills);
     }
     bytes = leader_free_fills(fills, &spare);

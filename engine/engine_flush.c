@@ -325,6 +325,8 @@ void *engine_flush_main(void *context)
         atomic_store(&engine->last_flush_ns, clock_monotonic_ns());
         engine_compaction_wake(engine);
         can_retry = engine_can_retry(engine, result);
+        if (result < 0 && !can_retry)
+            engine_failed(engine, result, "flush");
         lock_acquire(&engine->write_lock);
         if (can_retry) {
             flush_wait_out_locked(engine, result);
@@ -332,7 +334,6 @@ void *engine_flush_main(void *context)
         }
         engine->flush_starved = 0;
         if (result < 0) {
-            engine_latch(engine, result, "flush");
             engine_wake_locked(engine);
             continue;
         }

@@ -256,7 +256,8 @@ struct engine {
 int engine_latch(struct engine *engine, int error, const char *what);
 bool engine_latched(const struct engine *engine);
 /* Of a change that failed with `error`: latch, unless it was a shortage that left the log, the blob
- * writer and the manifest as they were. Returns `error`. */
+ * writer and the manifest as they were. Where one of the former two keeps an error, that is the reason
+ * and not the shortage. Takes their locks, and that of the manifest. Returns `error`. */
 int engine_failed(struct engine *engine, int error, const char *what);
 bool engine_can_retry(struct engine *engine, int error);
 /* Wake every waiter of write_lock (held), after a latch or to stop. */

@@ -16,6 +16,7 @@
 #include "engine/base/log.h"
 #include "tests/lib/engine_fixture.h"
 #include "tests/lib/fault_io.h"
+#include "tests/lib/seed.h"
 
 #define VALUE_SIZE 1000
 
@@ -116,6 +117,34 @@ static void r8_a_log_that_cannot_be_written_is_tried_once_and_latches(void **sta
 static void r8_a_log_that_cannot_be_synced_is_tried_once_and_latches(void **state)
 {
     fail_for_good(*state, FAULT_SYNC);
+}
+
+/* The thread that writes file data meets an error, which nobody has asked for yet when a flush meets a
+ * disk that is full: the error is the reason why the store is read-only, not the want of room. */
+static void an_error_that_is_kept_comes_before_a_shortage_that_follows_it(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    struct fault_io *fault = open_on_fault_io(fixture);
+    uint8_t *data = malloc(BLOB_APPEND_FRAMES_MAX * BLOB_FRAME_SIZE_MAX);
+    struct blob_ref refs[BLOB_APPEND_FRAMES_MAX];
+    uint64_t seed = 1;
+
+    assert_non_null(data);
+    for (size_t i = 0; i < BLOB_APPEND_FRAMES_MAX * BLOB_FRAME_SIZE_MAX; i += sizeof seed)
+        put_le64(data + i, seed_next(&seed)); /* cannot be compressed */
+    fault_io_fail(fault, FAULT_RENAME, 1, -ENOSPC, true); /* no table gets its name */
+    assert_int_equal(engine_fixture_put(fixture->engine, 0, VALUE_SIZE), 0);
+    assert_int_equal(engine_flush(fixture->engine), -ENOSPC);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), 0);
+    fault_io_fail(fault, FAULT_WRITE, 1, -EIO, false);
+    assert_int_equal(
+        engine_blob_append_frames(fixture->engine, data, BLOB_APPEND_FRAMES_MAX, refs), 0);
+    free(data);
+    for (unsigned i = 0; i < 100 && engine_latch_reason(fixture->engine, NULL) == 0; i++)
+        pause_ms(100);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), -EIO);
+    fault_io_clear(fault, FAULT_RENAME);
+    close_on_fault_io(fixture, fault, ERROR_LATCHED);
 }
 
 /* ---- a cut on request ---- */
@@ -314,6 +343,9 @@ int main(void)
                                         engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(r8_a_log_that_cannot_be_synced_is_tried_once_and_latches,
                                         engine_fixture_setup, engine_fixture_teardown),
+        cmocka_unit_test_setup_teardown(
+            an_error_that_is_kept_comes_before_a_shortage_that_follows_it, engine_fixture_setup,
+            engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(after_a_cut_on_request_only_what_was_synced_is_there,
                                         engine_fixture_setup, engine_fixture_teardown),
         cmocka_unit_test_setup_teardown(nothing_is_compacted_while_changes_are_refused,
