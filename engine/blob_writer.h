@@ -150,7 +150,8 @@ void blob_writer_get_statistics(struct blob_writer *writer, struct blob_writer_s
  * Recovery: make a sealed chunk of <id>.open whose frames end at `end` (the highest position a
  * surviving reference reaches), after writing `pieces` (from the WAL) into it: cut to `end`, write
  * the trailer, fsync, 0444, rename, fsync the directory. A missing file with all bytes covered by
- * pieces is created. Safe to repeat after a crash in the middle, also after the rename. -EINVAL
+ * pieces is created. Safe to repeat after a crash in the middle, also after the rename: a chunk that
+ * has its final name is taken as it is when its trailer fits that name and `end`. -EINVAL
  * when `end` leaves no content; ERROR_MISSING_CHUNK, ERROR_TRUNCATED or ERROR_CORRUPT when file and
  * pieces are not the whole of it; ERROR_FOREIGN, ERROR_VERSION_NEWER; what io gives.
  */

@@ -32,7 +32,7 @@ static int scan_file(void *context, const char *name)
 
 /* A cut in the middle of sealing can leave a blob chunk both its names, on a file system without a
  * journal: the sealed one counts, the other is nobody's. */
-struct chunk_identity *recovery_file_find(struct recovery *recovery, uint64_t id)
+static struct chunk_identity *find_file(struct recovery *recovery, uint64_t id)
 {
     struct chunk_identity wanted = {.id = id};
     const struct chunk_identity *end = recovery->files + recovery->file_count;
@@ -52,7 +52,7 @@ struct chunk_identity *recovery_file_find(struct recovery *recovery, uint64_t id
 
 static int check_file(struct recovery *recovery, const struct chunk_identity *identity)
 {
-    const struct chunk_identity *file = recovery_file_find(recovery, identity->id);
+    const struct chunk_identity *file = find_file(recovery, identity->id);
     char name[CHUNK_NAME_SIZE];
 
     if (file != NULL && file->kind == identity->kind && file->hash.low == identity->hash.low &&

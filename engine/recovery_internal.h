@@ -47,8 +47,6 @@ int recovery_grow(void **array, size_t *capacity, size_t count, size_t element);
 
 /* recovery_files.c: list chunks/, and see that each chunk that the manifest names is there. */
 int recovery_files_scan(struct recovery *recovery);
-/* NULL: none with that id. */
-struct chunk_identity *recovery_file_find(struct recovery *recovery, uint64_t id);
 /* Files that neither the manifest nor the log refers to go. */
 void recovery_files_delete_orphans(struct recovery *recovery);
 

@@ -228,28 +228,13 @@ static int piece_compare(const void *left, const void *right)
     return a->position < b->position ? -1 : a->position > b->position;
 }
 
+/* Also one that had been sealed when the crash came before the manifest's word of it. */
 static int recover_blob(struct recovery *recovery, const struct needed_blob *needed,
                         struct chunk_identity *ret_identity)
 {
     struct engine *engine = recovery->engine;
-    const struct chunk_identity *file = recovery_file_find(recovery, needed->id);
     size_t first = 0, count = 0;
 
-    if (file != NULL && file->kind == CHUNK_BLOB) {
-        struct stat status;
-        char name[CHUNK_NAME_SIZE];
-        int result;
-
-        /* Sealed, and the crash came before the manifest's word. */
-        chunk_name(name, file);
-        result = io_stat_at(engine->io, engine->store->chunks, name, &status);
-        if (result < 0)
-            return result;
-        *ret_identity = *file;
-        ret_identity->file_size_bytes = (uint64_t)status.st_size;
-        return ret_identity->file_size_bytes >= needed->end + CHUNK_TRAILER_SIZE ? 0
-                                                                                 : ERROR_TRUNCATED;
-    }
     while (first < recovery->piece_count && recovery->pieces[first].chunk_id != needed->id)
         first++;
     while (first + count < recovery->piece_count &&

@@ -321,38 +321,62 @@ static void a_chunk_is_refused_for_each_thing_that_is_known_of_it(void **state)
     free(chunks);
 }
 
-/* Sealed before the crash, which came before the manifest's word: the log says how far it goes. */
-static void a_sealed_chunk_shorter_than_the_log_needs_is_truncated(void **state)
+/* A start after a crash between the sealing of a chunk and the manifest's word of it. The log refers to
+ * `size` bytes of it, there are 100; the byte that is `damaged` before the file's end is another, unless
+ * that is 0. */
+static int open_with_sealed(struct engine_fixture *fixture, uint32_t size, size_t damaged)
+{
+    struct manifest_scalars scalars = damage_scalars(fixture->path);
+    const uint64_t sequences[2] = {scalars.last_sequence + 1, scalars.last_sequence + 2};
+    struct blob_ref ref = {.chunk_id = 7777,
+                           .position = CHUNK_HEADER_SIZE,
+                           .stored_size = size,
+                           .raw_size = size,
+                           .length = size};
+    char *copy = damage_copy_store(fixture, "copy"), *chunks = test_path(copy, "chunks");
+    char *path, name[CHUNK_NAME_SIZE];
+    struct chunk_identity identity;
+    struct store_format format;
+    struct batch batch = {0};
+    uint8_t *bytes;
+    size_t count;
+    int error;
+
+    path = test_path(copy, "FORMAT");
+    bytes = test_file_read(path, &count);
+    assert_int_equal(store_format_decode(bytes, &format), 0);
+    free(bytes);
+    free(path);
+    identity = write_chunk(chunks, format.uuid, 100);
+    chunk_name(name, &identity);
+    path = test_path(chunks, name);
+    bytes = test_file_read(path, &count);
+    if (damaged > 0)
+        bytes[count - damaged] ^= 1;
+    test_file_write(path, bytes, count);
+    batch_put_reference(&batch, slice_of_string("key"), &ref);
+    damage_write_log(fixture->io, copy, scalars.wal_segment, sequences, &batch);
+    error = try_open(fixture, copy);
+    batch_free(&batch);
+    free(bytes);
+    free(path);
+    free(chunks);
+    free(copy);
+    return error;
+}
+
+static void a_sealed_chunk_that_only_the_log_knows_is_taken_when_it_is_long_enough_and_whole(
+    void **state)
 {
     struct engine_fixture *fixture = *state;
-    uint8_t uuid[STORE_UUID_SIZE];
-    struct manifest_scalars scalars;
     struct blob_ref ref;
-    char *copy, *chunks;
 
-    memcpy(uuid, fixture->engine->store->format.uuid, STORE_UUID_SIZE);
     put_frame(fixture->engine, 1, &ref);
     engine_fixture_close(fixture);
-    scalars = damage_scalars(fixture->path);
-    for (uint32_t size = 100; size <= 101; size++) {
-        const uint64_t sequences[2] = {scalars.last_sequence + 1, scalars.last_sequence + 2};
-        struct batch batch = {0};
-
-        ref = (struct blob_ref){.chunk_id = 7777,
-                                .position = CHUNK_HEADER_SIZE,
-                                .stored_size = size,
-                                .raw_size = size,
-                                .length = size};
-        copy = damage_copy_store(fixture, "copy");
-        chunks = test_path(copy, "chunks");
-        write_chunk(chunks, uuid, 100);
-        batch_put_reference(&batch, slice_of_string("key"), &ref);
-        damage_write_log(fixture->io, copy, scalars.wal_segment, sequences, &batch);
-        assert_int_equal(try_open(fixture, copy), size == 100 ? 0 : ERROR_TRUNCATED);
-        batch_free(&batch);
-        free(chunks);
-        free(copy);
-    }
+    assert_int_equal(open_with_sealed(fixture, 100, 0), 0);
+    assert_int_equal(open_with_sealed(fixture, 101, 0), ERROR_TRUNCATED);
+    for (size_t damaged = 1; damaged <= CHUNK_TRAILER_SIZE; damaged += 21)
+        assert_int_equal(error_errno(open_with_sealed(fixture, 100, damaged)), -EIO);
 }
 
 int main(void)
@@ -366,7 +390,7 @@ int main(void)
         TEST(a_reference_to_a_chunk_that_nobody_knows_is_an_error_where_it_is_used),
         TEST(a_reference_in_a_checkpoint_to_a_chunk_that_it_lacks_is_an_error),
         TEST(a_log_that_goes_on_at_another_number_is_corruption),
-        TEST(a_sealed_chunk_shorter_than_the_log_needs_is_truncated),
+        TEST(a_sealed_chunk_that_only_the_log_knows_is_taken_when_it_is_long_enough_and_whole),
         cmocka_unit_test(a_mark_of_a_checkpoint_is_refused_for_each_field_alone),
         TEST(a_chunk_is_refused_for_each_thing_that_is_known_of_it),
     };
