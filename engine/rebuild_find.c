@@ -137,7 +137,8 @@ static int give_table(struct rebuild *rebuild, struct io_file *chunks,
     int result;
 
     chunk_name(name, identity);
-    if (!is_among(rebuild, identity) || io_stat_at(rebuild->io, chunks, name, &status) != -ENOENT)
+    /* One that cannot be looked at is linked too: a name that is there already stays what it is. */
+    if (!is_among(rebuild, identity) || io_stat_at(rebuild->io, chunks, name, &status) == 0)
         return 0;
     result = checkpoint_files_relink(rebuild->store, rebuild->store->chunks, chunks, name);
     if (result < 0) {

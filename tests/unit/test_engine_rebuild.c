@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "engine/base/io_backend.h"
 #include "engine/engine_rebuild.h"
 #include "engine/engine_repair.h"
 #include "tests/lib/engine_fixture.h"
@@ -362,6 +363,57 @@ static void a_table_that_a_snapshot_lacks_is_given_to_it(void **state)
     free(store);
 }
 
+/* The snapshot's own look at the table, which is the second at that name, ends with an error. */
+static const char *failing_name;
+static unsigned looks_left;
+
+static int failing_stat_at(struct io *io, struct io_file *directory, const char *name,
+                           struct stat *ret_stat)
+{
+    if (strcmp(name, failing_name) == 0 && looks_left > 0 && --looks_left == 0)
+        return -EIO;
+    return io_sync_ops.stat_at(io, directory, name, ret_stat);
+}
+
+static void a_table_that_cannot_be_looked_at_is_not_taken_for_there(void **state)
+{
+    struct engine_fixture *fixture = *state;
+    char *store = make_store(fixture), *table;
+    struct engine_rebuild_result result;
+    struct io_ops ops = io_sync_ops;
+    struct io *io;
+
+    lose_manifest(store);
+    table = damage_find(store, "checkpoints/one/chunks", ".tbl");
+    failing_name = strrchr(table, '/') + 1;
+    free(damage_find(store, "chunks", failing_name));
+    assert_int_equal(io_open_backend(IO_BACKEND_SYNC, &io), 0);
+    ops.stat_at = failing_stat_at;
+    for (unsigned round = 0; round < 2; round++) { /* not there; there */
+        char *copy = test_path(fixture->directory, round == 0 ? "not there" : "there");
+        char command[9000];
+
+        snprintf(command, sizeof command, "cp -a '%s' '%s'", store, copy);
+        assert_int_equal(system(command), 0);
+        snprintf(command, sizeof command, "%s/checkpoints/one/chunks/%s", copy, failing_name);
+        if (round == 0)
+            assert_int_equal(unlink(command), 0);
+        looks_left = 2;
+        io->ops = &ops;
+        assert_int_equal(engine_rebuild(io, copy, &result), 0);
+        assert_int_equal(looks_left, 0);
+        assert_int_equal(result.snapshots, 1);
+        assert_int_equal(access(command, F_OK), 0);
+        open_and_check(fixture, copy);
+        assert_int_equal(access(command, F_OK), 0);
+        free(copy);
+    }
+    io->ops = &io_sync_ops;
+    io_close_backend(io);
+    free(table);
+    free(store);
+}
+
 /* Without a journal a cut can bring back the names of files that were removed, as directories. */
 static void names_that_a_cut_has_brought_back_are_passed_over(void **state)
 {
@@ -478,6 +530,7 @@ int main(void)
         TEST(nothing_is_made_without_a_blob_chunk_that_is_referred_to),
         TEST(a_blob_chunk_that_only_a_snapshot_has_is_taken_from_there),
         TEST(a_table_that_a_snapshot_lacks_is_given_to_it),
+        TEST(a_table_that_cannot_be_looked_at_is_not_taken_for_there),
         TEST(names_that_a_cut_has_brought_back_are_passed_over),
         TEST(r63_a_chunk_that_only_the_log_has_keeps_its_id),
         TEST(nothing_is_made_of_a_log_with_a_gap),
