@@ -24,6 +24,7 @@
 #define COMPACTION_L0_TRIGGER 4
 #define COMPACTION_L0_FULL    10 /* goes to L1, whatever that costs */
 #define COMPACTION_L0_STOP    20 /* writers wait */
+#define COMPACTION_L0_FAILED_STOP 80 /* when merging fails they do not wait, but are told from here on */
 
 enum compaction_reason {
     COMPACTION_NONE,

@@ -58,15 +58,23 @@ static void fill_append(struct engine *engine, enum wal_entry_kind kind, struct 
     engine->fill_bytes += fill->entries.size - before;
 }
 
+/* So many tables that merging is waited for; when it fails: that there are too many. */
+static bool has_many_tables(const struct engine *engine)
+{
+    size_t limit =
+        engine->compaction_starved != 0 ? COMPACTION_L0_FAILED_STOP : COMPACTION_L0_STOP;
+
+    return engine->super->version->counts[0] >= limit &&
+           /* Who pauses it writes little, and would wait for itself; nor is it to be waited for
+            * where changes are refused since this one began. */
+           atomic_load_explicit(&engine->compaction_pauses, memory_order_relaxed) == 0 &&
+           !engine->read_only;
+}
+
 static bool write_has_room(const struct engine *engine)
 {
     return engine->fill_bytes < engine->options.wal_buffer_bytes &&
-           engine->generation_count < engine->options.memtables_max &&
-           (engine->super->version->counts[0] < COMPACTION_L0_STOP ||
-            /* Who pauses it writes little, and would wait for itself; nor is it to be waited for
-             * where changes are refused since this one began. */
-            atomic_load_explicit(&engine->compaction_pauses, memory_order_relaxed) > 0 ||
-            engine->read_only);
+           engine->generation_count < engine->options.memtables_max && !has_many_tables(engine);
 }
 
 static int wait_for_room(struct engine *engine)
@@ -78,6 +86,8 @@ static int wait_for_room(struct engine *engine)
             return engine->flush_starved;
         if (engine->log_starved != 0)
             return engine->log_starved;
+        if (engine->compaction_starved != 0 && has_many_tables(engine))
+            return engine->compaction_starved;
         pthread_cond_signal(&engine->log_wanted);
         pthread_cond_signal(&engine->flush_wanted);
         lock_wait(&engine->write_lock, &engine->room);

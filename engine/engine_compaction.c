@@ -20,6 +20,11 @@
  * the merging that is due takes them down, several at once. */
 #define QUIET_NS UINT64_C(2000000000)
 
+/* Merging that failed while writers wait for it is tried again after so long, and after so many times
+ * as long as it took. */
+#define RETRY_NS   UINT64_C(500000000)
+#define RETRY_REST 7
+
 struct output {
     struct engine *engine;
     const struct compaction *compaction;
@@ -601,6 +606,22 @@ static bool compaction_is_write_error(int result)
            !error_is_shortage(result);
 }
 
+/* Tell writers whether merging works, and when it is to be tried again though nothing wakes the thread:
+ * writers who are refused flush nothing. `took_ns`: the attempt. write_lock held. */
+static void compaction_note_locked(struct engine *engine, int result, uint64_t took_ns,
+                                   uint64_t *again_ns)
+{
+    uint64_t retry_ns = clock_monotonic_ns() + RETRY_NS + RETRY_REST * took_ns;
+
+    engine->compaction_starved = result != ERROR_LATCHED ? result : 0;
+    if (engine->compaction_starved == 0)
+        return;
+    pthread_cond_broadcast(&engine->room);
+    if (engine->super->version->counts[0] >= COMPACTION_L0_STOP &&
+        (*again_ns == 0 || retry_ns < *again_ns))
+        *again_ns = retry_ns;
+}
+
 /* For work, or until again_ns unless that is 0; work_lock held. */
 static void compaction_wait_locked(struct engine *engine, uint64_t again_ns)
 {
@@ -624,7 +645,7 @@ void *engine_compaction_main(void *context)
     lock_acquire(&engine->work_lock);
     for (;;) {
         bool full;
-        uint64_t asked;
+        uint64_t asked, begin_ns;
         int result;
 
         compaction_wait_locked(engine, again_ns);
@@ -635,12 +656,14 @@ void *engine_compaction_main(void *context)
         full = asked != engine->full_compactions_done;
         lock_release(&engine->work_lock);
 
+        begin_ns = clock_monotonic_ns();
         result = engine_latched(engine) ? ERROR_LATCHED
                  : engine->read_only    ? 0
                                         : compaction_work(engine, full, &again_ns);
         lock_acquire(&engine->write_lock);
         if (compaction_is_write_error(result))
             engine_latch(engine, result, "compaction");
+        compaction_note_locked(engine, result, clock_monotonic_ns() - begin_ns, &again_ns);
         if (engine_latched(engine))
             engine_wake_locked(engine);
         if (engine->stopping)

@@ -205,6 +205,7 @@ struct engine {
                                  write_lock */
     atomic_ullong flush_starvations; /* attempts that ended with one */
     atomic_int log_starved;          /* the same of the log */
+    int compaction_starved;          /* write_lock: why the last merging failed, or 0 */
     uint32_t room_waiters;           /* write_lock: writers that wait for room */
     struct adopted *adopted;         /* install_lock */
     size_t adopted_count, adopted_capacity;
@@ -291,7 +292,8 @@ int engine_freeze_locked(struct engine *engine);
 int engine_commit(struct engine *engine, uint64_t sequence, bool sync);
 /* All entries of a frozen generation are in the WAL and the log has rolled on. */
 int engine_commit_generation(struct engine *engine, struct generation *generation);
-/* Wait for the bounds (P8); write_lock held before and after. 0 or ERROR_LATCHED. */
+/* Wait for the bounds (P8); write_lock held before and after. 0, ERROR_LATCHED, or why there will be
+ * no room for now: what flushing, the log or merging has met. */
 int engine_wait_for_room_locked(struct engine *engine);
 /* The leader's right, for other users of the WAL. */
 void engine_commit_enter(struct engine *engine);

@@ -5,8 +5,10 @@
  * A limit of time is none here: who waits for ever is ended by the limit of the whole test.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -14,6 +16,7 @@
 #include <cmocka.h>
 
 #include "engine/base/log.h"
+#include "engine/compaction_pick.h"
 #include "tests/lib/engine_fault_fixture.h"
 
 #define VALUE_SIZE 1000
@@ -325,6 +328,59 @@ static void what_is_written_can_be_synced_though_what_came_later_has_no_room(voi
     assert_has_first(fixture);
 }
 
+/* ---- no room to merge tables ---- */
+
+static const struct io_ops *fault_ops;
+static atomic_bool merging_is_refused;
+
+static int refuse_merging(struct io *io, struct io_file *from_directory, const char *from,
+                          struct io_file *to_directory, const char *to)
+{
+    char thread[16] = "";
+
+    (void)pthread_getname_np(pthread_self(), thread, sizeof thread);
+    if (merging_is_refused && strcmp(thread, "varve-compact") == 0)
+        return -ENOSPC;
+    return fault_ops->rename(io, from_directory, from, to_directory, to);
+}
+
+/* Nobody waits for merging that cannot be, so that what is deleted can be flushed; when there are too
+ * many tables all the same who writes is told, and once there is room it goes on by itself. */
+static void where_tables_cannot_be_merged_writers_go_on_and_then_are_told(void **state)
+{
+    struct engine_fault_fixture *fixture = *state;
+    static struct io_ops ops;
+    uint64_t count = 0;
+    int result = 0;
+    struct io *io;
+
+    engine_fixture_close(fixture->base);
+    io = fault_io_get(fixture->fault);
+    fault_ops = io->ops;
+    ops = *io->ops;
+    ops.rename = refuse_merging;
+    io->ops = &ops;
+    merging_is_refused = true;
+    engine_fixture_open(fixture->base);
+    fixture->engine = fixture->base->engine;
+    for (; result == 0 && count < 200; count++) {
+        result = engine_fixture_put(fixture->engine, count, VALUE_SIZE);
+        if (result == 0)
+            assert_int_equal(engine_flush(fixture->engine), 0);
+    }
+    count--;
+    assert_int_equal(result, -ENOSPC);
+    assert_int_equal(count, COMPACTION_L0_FAILED_STOP);
+    assert_int_equal(engine_latch_reason(fixture->engine, NULL), 0);
+    merging_is_refused = false;
+    while (result == -ENOSPC) {
+        pause_ms(20);
+        result = engine_fixture_put(fixture->engine, count, VALUE_SIZE);
+    }
+    assert_int_equal(result, 0);
+    assert_has(fixture, count + 1);
+}
+
 int main(void)
 {
 #define TEST(name)                                                                                 \
@@ -337,6 +393,7 @@ int main(void)
         TEST(checkpoints_that_are_refused_leave_others_the_room_to_delete),
         TEST(a_checkpoint_that_cannot_be_flushed_can_be_deleted),
         TEST(one_that_was_deleted_before_it_was_flushed_stays_deleted_after_a_crash),
+        TEST(where_tables_cannot_be_merged_writers_go_on_and_then_are_told),
         TEST(what_is_written_can_be_synced_though_what_came_later_has_no_room),
     };
 
