@@ -368,31 +368,58 @@ void engine_collect(struct engine *engine)
 
 /* ---- adopting ---- */
 
+/* The index of the chunk's entry, or of where it would be; install_lock held. */
+static size_t adopted_find(const struct engine *engine, uint64_t id)
+{
+    size_t low = 0, high = engine->adopted_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (engine->adopted[middle].chunk_id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int adopted_make_room(struct engine *engine, uint64_t id)
+{
+    size_t capacity = engine->adopted_capacity * 2 + 64;
+    struct adopted *grown;
+
+    if (engine->adopted_count < engine->adopted_capacity)
+        return 0;
+    (void)adopted_is_pinned(engine, id); /* drops what is old */
+    if (engine->adopted_count < engine->adopted_capacity)
+        return 0;
+    grown = realloc(engine->adopted, capacity * sizeof *grown);
+    if (grown == NULL)
+        return -ENOMEM;
+    engine->adopted = grown;
+    engine->adopted_capacity = capacity;
+    return 0;
+}
+
+/* One entry a chunk, so there are never more than chunks. */
 static int adopted_note(struct engine *engine, uint64_t id)
 {
-    uint64_t oldest = oldest_epoch(engine);
+    size_t at = adopted_find(engine, id);
 
-    /* Many references of one chunk in a row are one entry while it protects them all. */
-    for (size_t i = engine->adopted_count; i-- > 0 && i + 16 > engine->adopted_count;)
-        if (engine->adopted[i].chunk_id == id && engine->adopted[i].epoch >= oldest)
-            goto renew;
-    if (engine->adopted_count == engine->adopted_capacity) {
-        size_t capacity = engine->adopted_capacity * 2 + 64;
-        struct adopted *grown;
+    if (at == engine->adopted_count || engine->adopted[at].chunk_id != id) {
+        int result = adopted_make_room(engine, id);
 
-        (void)adopted_is_pinned(engine, id); /* drops what is old */
-        grown = realloc(engine->adopted, capacity * sizeof *grown);
-        if (grown == NULL)
-            return -ENOMEM;
-        engine->adopted = grown;
-        engine->adopted_capacity = capacity;
+        if (result < 0)
+            return result;
+        at = adopted_find(engine, id);
+        memmove(&engine->adopted[at + 1], &engine->adopted[at],
+                (engine->adopted_count - at) * sizeof *engine->adopted);
+        engine->adopted_count++;
+        engine->adopted[at].chunk_id = id;
     }
-    engine->adopted[engine->adopted_count++] = (struct adopted){.chunk_id = id};
-renew:
     lock_acquire(&engine->view_lock);
-    for (size_t i = 0; i < engine->adopted_count; i++)
-        if (engine->adopted[i].chunk_id == id)
-            engine->adopted[i].epoch = engine->epoch;
+    engine->adopted[at].epoch = engine->epoch;
     lock_release(&engine->view_lock);
     return 0;
 }

@@ -207,7 +207,7 @@ struct engine {
     atomic_int log_starved;          /* the same of the log */
     int compaction_starved;          /* write_lock: why the last merging failed, or 0 */
     uint32_t room_waiters;           /* write_lock: writers that wait for room */
-    struct adopted *adopted;         /* install_lock */
+    struct adopted *adopted;         /* install_lock; by chunk id, each once */
     size_t adopted_count, adopted_capacity;
 
     struct lock_shared catalogue_lock; /* LOCK_RANK_TABLE_CACHE: sealed blobs of the live store */

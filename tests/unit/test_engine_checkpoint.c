@@ -344,6 +344,45 @@ static void r64_a_deletion_under_way_takes_nothing_that_is_wanted_again(void **s
     engine_view_release(view);
 }
 
+/* A large file whose pieces lie in many chunks, in any order: what is remembered of them, and gone
+ * through each time, grows with the chunks and not with the pieces. */
+static void each_chunk_that_is_adopted_is_noted_once(void **state)
+{
+    enum { CHUNKS = 24 };
+    struct engine_fault_fixture *fixture = *state;
+    struct engine *engine = fixture->engine;
+    struct engine_view *from, *live;
+    struct blob_ref refs[CHUNKS];
+    struct buffer value = {0};
+    uint64_t id;
+
+    engine_compaction_pause(engine); /* it would make one chunk of them */
+    for (uint64_t i = 0; i < CHUNKS; i++) {
+        put(engine, i, 1);
+        assert_int_equal(engine_flush(engine), 0); /* ends the chunk */
+    }
+    id = create(engine, "source");
+    assert_int_equal(engine_checkpoint_wait(engine, id), 0);
+    assert_int_equal(engine_checkpoint_view(engine, id, &from), 0);
+    for (uint64_t i = 0; i < CHUNKS; i++) {
+        uint8_t key[8];
+
+        assert_int_equal(engine_view_get(from, engine_fixture_key(key, i), &value, NULL), 1);
+        assert_int_equal(blob_ref_decode(buffer_slice(&value), &refs[i]), 0);
+    }
+    for (unsigned round = 0; round < 200; round++) {
+        live = engine_view_acquire(engine);
+        for (size_t i = 0; i < CHUNKS; i++)
+            assert_int_equal(engine_adopt_reference(engine, from, &refs[i]), 0);
+        engine_view_release(live);
+    }
+    engine_compaction_resume(engine);
+    assert_true(engine->adopted_count <= CHUNKS);
+    assert_true(engine->adopted_capacity <= 64);
+    buffer_free(&value);
+    engine_view_release(from);
+}
+
 /* ---- R52, R53, R54, R58: which state it is ---- */
 
 static void r52_what_is_committed_while_links_are_made_is_not_in_the_checkpoint(void **state)
@@ -797,6 +836,7 @@ int main(void)
         TEST(a_dead_chunk_that_two_threads_find_at_once_is_forgotten_once),
         TEST(one_of_many_is_found_without_passing_the_others),
         TEST(r64_a_deletion_under_way_takes_nothing_that_is_wanted_again),
+        TEST(each_chunk_that_is_adopted_is_noted_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
