@@ -210,25 +210,44 @@ static int read_range(struct engine_view *view, uint64_t ino, const struct fs_in
     return result;
 }
 
+static int load_source(struct fs *fs, uint64_t node, uint64_t handle, struct fs_source *ret_source,
+                       struct fs_inode *ret_inode)
+{
+    int result = fs_source_get(fs, node, handle, ret_source);
+
+    if (result < 0)
+        return result;
+    result = fs_source_load(ret_source, ret_inode);
+    if (result < 0)
+        fs_source_put(fs, ret_source);
+    return result;
+}
+
+static int64_t read_source(const struct fs_source *source, const struct fs_inode *inode, void *data,
+                           size_t size_bytes, uint64_t offset)
+{
+    uint64_t left, length;
+    int64_t result;
+
+    if (offset >= inode->size_bytes || size_bytes == 0)
+        return 0;
+    left = inode->size_bytes - offset;
+    length = size_bytes < left ? size_bytes : left;
+    result = read_range(source->location.view, source->location.ino, inode, offset,
+                        offset + length, data);
+    return result < 0 ? result : (int64_t)length;
+}
+
 int64_t fs_read(struct fs *fs, uint64_t node, uint64_t handle, void *data, size_t size_bytes,
                 uint64_t offset)
 {
     struct fs_source source;
     struct fs_inode inode;
-    int64_t result = fs_source_get(fs, node, handle, &source);
+    int64_t result = load_source(fs, node, handle, &source, &inode);
 
     if (result < 0)
         return result;
-    result = fs_source_load(&source, &inode);
-    if (result == 0 && offset < inode.size_bytes && size_bytes > 0) {
-        uint64_t left = inode.size_bytes - offset;
-        uint64_t length = size_bytes < left ? size_bytes : left;
-
-        result = read_range(source.location.view, source.location.ino, &inode, offset,
-                            offset + length, data);
-        if (result >= 0)
-            result = (int64_t)length;
-    }
+    result = read_source(&source, &inode, data, size_bytes, offset);
     if (result >= 0 && source.location.snapshot == NULL && (handle & FS_HANDLE_NO_ATIME) == 0)
         (void)fs_atime_touch(fs, source.location.ino, &inode);
     fs_source_put(fs, &source);
@@ -239,17 +258,12 @@ int64_t fs_read_whole(struct fs *fs, uint64_t node, uint64_t handle, void *data,
 {
     struct fs_source source;
     struct fs_inode inode;
-    int64_t result = fs_source_get(fs, node, handle, &source);
+    int64_t result = load_source(fs, node, handle, &source, &inode);
 
     if (result < 0)
         return result;
-    result = fs_source_load(&source, &inode);
-    if (result == 0 && inode.size_bytes > 0 && inode.size_bytes <= room_bytes) {
-        result = read_range(source.location.view, source.location.ino, &inode, 0,
-                            inode.size_bytes, data);
-        if (result >= 0)
-            result = (int64_t)inode.size_bytes;
-    }
+    if (inode.size_bytes <= room_bytes)
+        result = read_source(&source, &inode, data, room_bytes, 0);
     fs_source_put(fs, &source);
     return result;
 }

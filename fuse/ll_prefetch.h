@@ -26,7 +26,7 @@
 /* Does this kernel take them? */
 bool ll_prefetch_is_sound(const char *release);
 
-/* 0 (out of memory, or not with this kernel: nothing will be prefetched) or 1. */
+/* NULL when out of memory or not with this kernel: then nothing is prefetched. */
 struct ll_prefetch *ll_prefetch_new(void);
 void ll_prefetch_free(struct ll_prefetch *prefetch); /* accepts NULL */
 

@@ -16,8 +16,9 @@
  *             done only while requests come one after another, and only while a thread of ordinary
  *             priority looks every few milliseconds whether those threads still run. When one does
  *             not, all are ordinary again, for a time that doubles when it happens again.
- * Not done:   when many requests wait (fsync), as each makes another thread the reader; and without
- *             rings when they take the daemon long (data), for then two CPUs are better.
+ * Not done:   when many requests wait (fsync), as each makes another thread the reader; without rings
+ *             when they take the daemon long (data), for then two CPUs are better, and where it may
+ *             use one CPU only: then it is seldom even looked.
  * Bounds:     what a computing thread can delay a request by: two intervals, at most once in
  *             LL_YIELD_BACKOFF_MIN_NS, and where it goes on once in LL_YIELD_BACKOFF_MAX_NS.
  * Threads:    one, asleep while few requests come. ll_yield_notice() from any thread.

@@ -39,7 +39,7 @@ for round in 1 2 3; do
     done
     "$varve" compact "$mnt"
     "$varve" sync "$mnt"
-    # Of one that the disk has just been told of, the name may come back in the next file made.
+    # The number of one that is gone may by now be that of a file made since they were listed.
     for _ in 1 2 3 4 5 6 7 8; do
         known=$(removed_but_known)
         [ -n "$known" ] || break

@@ -57,17 +57,14 @@ if $is_done; then expect_equal 'files that came with OPEN then' "$(prefetched)" 
 
 store_remount
 python3 - "$snapshot" <<'PYTHON'
-import mmap, os, sys
+import ctypes, mmap, os, sys
 for name in os.listdir(sys.argv[1]):
     with open(os.path.join(sys.argv[1], name), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             continue
         whole = (size + 4095) // 4096 * 4096
-        libc_map = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
-        import ctypes
-        buffer = (ctypes.c_char * size).from_buffer_copy(libc_map[:size])
-        del buffer
+        mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
         # The mapping is whole pages: what follows the end there has to be zeros.
         address = None
         for line in open("/proc/self/maps"):
@@ -75,7 +72,7 @@ for name in os.listdir(sys.argv[1]):
                 address = int(line.split("-")[0], 16)
         tail = ctypes.string_at(address + size, whole - size)
         assert tail.count(0) == len(tail), (name, tail[:40])
-        libc_map.close()
+        mapped.close()
 PYTHON
 
 # ---- many at once ----
